@@ -1,0 +1,1 @@
+"""Allocators: how the budget is spent; one file each, registered beside the code."""

@@ -1,0 +1,80 @@
+"""The least summed damage within all limits: a multiple-choice knapsack, solved as a mixed-integer program.
+
+One candidate per site, "keep dense" among them. HiGHS (Huangfu and Hall, Math. Prog. Comp. 2018) through scipy finds the
+optimum; dominated candidates are taken out first.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from polyad.allocators.base import ALLOCATORS, Allocator, Selection, within
+from polyad.records import Candidate, Menu
+
+GAP = 1e-6
+"""Relative gap at which the program counts as solved."""
+
+SECONDS = 60
+"""After so long the best selection found so far is taken."""
+
+
+SLACK = (0.0, 2e-6, 2e-5)
+"""HiGHS keeps a limit to about 1e-6 of it; where that is not enough the limit is tightened by so much and solved again."""
+
+
+def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
+    """Least total damage within the limits, or None where there is no such selection."""
+    options = [
+        option for site in sorted(menu.candidates) for option in undominated(menu.candidates[site], sorted(limits))
+    ]
+    for slack in SLACK:
+        selection = _solve(options, {unit: limit * (1 - slack) for unit, limit in limits.items()})
+        if selection is not None and within(selection, limits):
+            return selection
+    unit = next(iter(limits))  # exactly at the edge of what is reachable
+    smallest = {
+        site: min(found, key=lambda c: (getattr(c, unit), c.damage, c.form, c.rank))
+        for site, found in menu.candidates.items()
+    }
+    return smallest if within(smallest, limits) else None
+
+
+def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selection | None:
+    """The integer program over the options of all sites."""
+    sites = {name: row for row, name in enumerate(dict.fromkeys(option.site for option in options))}
+    rows = [sites[option.site] for option in options]
+    one_each = csr_array((np.ones(len(options)), (rows, np.arange(len(options)))), shape=(len(sites), len(options)))
+    costs = np.array([[getattr(option, unit) for option in options] for unit in limits], dtype=float)
+    ceilings = np.maximum(np.array(list(limits.values()), dtype=float), 1.0)
+    solution = milp(
+        c=np.array([option.damage for option in options]),
+        integrality=np.ones(len(options)),
+        bounds=Bounds(0, 1),
+        # Costs are scaled by their limit: HiGHS's feasibility tolerance is absolute.
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(costs / ceilings[:, None], -np.inf, 1)],
+        options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+    )
+    if solution.x is None:
+        return None
+    return {options[at].site: options[at] for at in np.flatnonzero(solution.x > 0.5)}
+
+
+def undominated(options: Sequence[Candidate], units: Sequence[str]) -> list[Candidate]:
+    """The candidates that no other one beats in damage and in every cost; ties keep the first by name."""
+
+    def key(option: Candidate) -> tuple[float, ...]:
+        return (option.damage, *(getattr(option, unit) for unit in units))
+
+    kept: list[Candidate] = []
+    for option in sorted(options, key=lambda option: (key(option), option.form, option.rank)):
+        if not any(all(a <= b for a, b in zip(key(other), key(option), strict=True)) for other in kept):
+            kept.append(option)
+    return kept
+
+
+ALLOCATORS.register(
+    "knapsack",
+    Allocator("knapsack", "least summed damage within all limits, by integer programming", "HiGHS, 2018", select),
+)

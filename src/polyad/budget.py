@@ -1,0 +1,86 @@
+"""What a person wants to keep: a budget names costs, each as a share of the original or an absolute amount."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from polyad.errors import BudgetError
+from polyad.records import Record
+
+UNITS = ("params", "macs")
+"""Costs that can be limited."""
+
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[kKmMgG]?)")
+
+
+class Budget(Record):
+    """Always what is KEPT, of the whole network.
+
+    A float up to 1 is a share of the original, an integer above 1 an absolute amount: `Budget(params=0.5)`,
+    `Budget(params=135_000, macs=0.6)`.
+    """
+
+    params: float | int | None = None
+    macs: float | int | None = None
+
+    def model_post_init(self, context: object) -> None:
+        if not self.amounts:
+            raise BudgetError(f"A budget names at least one of {', '.join(UNITS)}, as in Budget(params=0.5).")
+        for unit, amount in self.amounts.items():
+            share = isinstance(amount, float) and amount <= 1
+            if amount <= 0 or not (share or float(amount).is_integer()):
+                raise BudgetError(
+                    f"{unit}={amount} is no budget: give a share in (0, 1], such as {unit}=0.5, or a whole number."
+                )
+
+    @property
+    def amounts(self) -> dict[str, float | int]:
+        """The units that are limited."""
+        return {unit: amount for unit in UNITS if (amount := getattr(self, unit)) is not None}
+
+    def limits(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """Absolute limits for a network whose costs are `totals`."""
+        return {
+            unit: int(amount * totals[unit]) if isinstance(amount, float) and amount <= 1 else int(amount)
+            for unit, amount in self.amounts.items()
+        }
+
+    def __str__(self) -> str:
+        parts = []
+        for unit, amount in self.amounts.items():
+            share = isinstance(amount, float) and amount <= 1
+            parts.append(f"{unit}={100 * amount:g}%" if share else f"{unit}={int(amount)}")
+        return ",".join(parts)
+
+    @classmethod
+    def parse(cls, texts: str | Sequence[str]) -> "Budget":
+        """Read `params=50%`, `macs=60%,params=120k`, or a list of such texts.
+
+        Raises:
+            BudgetError: an unknown unit, a number without its unit, a share outside (0, 100] per cent.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        amounts: dict[str, float | int] = {}
+        for part in ",".join(texts).split(","):
+            unit, _, amount = (piece.strip() for piece in part.partition("="))
+            if unit not in UNITS:
+                raise BudgetError(f"{part.strip()!r} is no budget: write UNIT=AMOUNT with a unit of {', '.join(UNITS)}.")
+            if unit in amounts:
+                raise BudgetError(f"The budget names {unit} twice.")
+            amounts[unit] = _amount(unit, amount)
+        return cls(**amounts)
+
+
+def _amount(unit: str, text: str) -> float | int:
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise BudgetError(f"{unit}={text} is no budget: write {unit}=50% or an amount such as {unit}=120k.")
+    number, suffix = float(match[1]), match[2].lower()
+    if suffix == "%":
+        if not 0 < number <= 100:
+            raise BudgetError(f"{unit}={text} is no budget: what is kept lies above 0 % and at most at 100 %.")
+        return number / 100
+    amount = number * _FACTORS[suffix]
+    if amount <= 1:
+        raise BudgetError(f"{unit}={text} has no unit: write {unit}={100 * amount:g}% for a share of the original.")
+    return int(amount)

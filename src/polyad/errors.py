@@ -1,0 +1,40 @@
+"""Errors: one base class, so that `except PolyadError` catches every request that cannot be met.
+
+Each message says what was expected, what came and what to do. The command line prints it alone and leaves with code 2.
+"""
+
+
+class PolyadError(Exception):
+    """A request that cannot be met."""
+
+
+class ModelError(PolyadError):
+    """A network that cannot be built, loaded or compressed."""
+
+
+class DataError(PolyadError):
+    """Data that cannot be opened or does not fit the network."""
+
+
+class BudgetError(PolyadError):
+    """A budget that cannot be read or reached."""
+
+
+class FormError(PolyadError):
+    """A form that cannot carry a layer, or a rank it does not have."""
+
+
+class PlanError(PolyadError):
+    """A plan that cannot be read or does not fit the network."""
+
+
+class CheckpointError(PolyadError):
+    """A folder that cannot be written or read back."""
+
+
+class NumericalError(PolyadError):
+    """Weights or inputs that are not finite."""
+
+
+class UnknownNameError(PolyadError):
+    """A name that no registry entry carries."""

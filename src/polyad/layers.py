@@ -1,0 +1,141 @@
+"""A standard PyTorch layer as a value: what it is, what it costs, how to build it, how its weight is laid out.
+
+A site is described by one `LayerSpec`, a factorised site by a sequence of them.
+
+The *canonical* weight of any layer is `(groups, out, in, *kernel)`, with `out` and `in` counted per group. For a
+transposed convolution PyTorch stores `(in, out / groups, *kernel)`; the canonical form hides the difference.
+"""
+
+from math import prod
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+Size = tuple[int, ...]
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+class LayerSpec(BaseModel):
+    """A linear layer or a (transposed) convolution of one to three dimensions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["linear", "conv", "conv_transpose"]
+    in_features: int
+    out_features: int
+    bias: bool = False
+    kernel: Size = ()
+    stride: Size = ()
+    padding: Size | Literal["same", "valid"] = ()
+    output_padding: Size = ()
+    dilation: Size = ()
+    groups: int = 1
+    padding_mode: str = "zeros"
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial dimensions; 0 for a linear layer."""
+        return len(self.kernel)
+
+    @property
+    def label(self) -> str:
+        """The class name in torch.nn."""
+        if self.kind == "linear":
+            return "Linear"
+        return ("Conv" if self.kind == "conv" else "ConvTranspose") + f"{self.dims}d"
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Canonical shape (groups, out, in, *kernel)."""
+        return (self.groups, self.out_features // self.groups, self.in_features // self.groups, *self.kernel)
+
+    @property
+    def weight_params(self) -> int:
+        return prod(self.weight_shape)
+
+    @property
+    def params(self) -> int:
+        """Weight and bias."""
+        return self.weight_params + (self.out_features if self.bias else 0)
+
+    def canonical(self, weight: Tensor) -> Tensor:
+        """PyTorch layout -> (groups, out, in, *kernel)."""
+        groups, out, inp, *kernel = self.weight_shape
+        if self.kind == "conv_transpose":
+            return weight.reshape(groups, inp, out, *kernel).transpose(1, 2)
+        return weight.reshape(self.weight_shape)
+
+    def native(self, weight: Tensor) -> Tensor:
+        """(groups, out, in, *kernel) -> PyTorch layout."""
+        groups, out, inp, *kernel = self.weight_shape
+        weight = weight.reshape(self.weight_shape)
+        if self.kind == "linear":
+            return weight.reshape(out, inp)
+        if self.kind == "conv_transpose":
+            return weight.transpose(1, 2).reshape(groups * inp, out, *kernel)
+        return weight.reshape(groups * out, inp, *kernel)
+
+    def output_size(self, size: Size) -> Size:
+        """Spatial size (or leading positions of a linear layer) behind this layer."""
+        if self.kind == "linear":
+            return size
+        return tuple(self._output_length(axis, length) for axis, length in enumerate(size))
+
+    def _output_length(self, axis: int, length: int) -> int:
+        reach = self.dilation[axis] * (self.kernel[axis] - 1)
+        if self.padding == "same":
+            return length
+        pad = 0 if isinstance(self.padding, str) else self.padding[axis]
+        if self.kind == "conv":
+            return (length + 2 * pad - reach - 1) // self.stride[axis] + 1
+        extra = self.output_padding[axis] if self.output_padding else 0
+        return (length - 1) * self.stride[axis] - 2 * pad + reach + extra + 1
+
+    def macs(self, size: Size) -> int:
+        """Multiply-accumulates for one sample of spatial size `size` (bias not counted)."""
+        positions = size if self.kind == "conv_transpose" else self.output_size(size)
+        return self.weight_params * prod(positions)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> nn.Module:
+        """The layer itself, its parameters not yet filled with anything meaningful."""
+        options = {"bias": self.bias, "dtype": dtype, "device": device}
+        if self.kind == "linear":
+            return nn.Linear(self.in_features, self.out_features, **options)
+        options |= {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        options |= {"groups": self.groups, "padding_mode": self.padding_mode}
+        if self.kind == "conv":
+            return _CONV[self.dims](self.in_features, self.out_features, self.kernel, **options)
+        options["output_padding"] = self.output_padding or 0
+        return _CONV_TRANSPOSE[self.dims](self.in_features, self.out_features, self.kernel, **options)
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "LayerSpec":
+        """Describe an nn.Linear, nn.Conv*d or nn.ConvTranspose*d (or a subclass that keeps its attributes)."""
+        if isinstance(module, nn.Linear):
+            return cls(
+                kind="linear",
+                in_features=module.in_features,
+                out_features=module.out_features,
+                bias=module.bias is not None,
+            )
+        transposed = isinstance(module, tuple(_CONV_TRANSPOSE.values()))
+        return cls(
+            kind="conv_transpose" if transposed else "conv",
+            in_features=module.in_channels,  # type: ignore[arg-type]
+            out_features=module.out_channels,  # type: ignore[arg-type]
+            bias=module.bias is not None,
+            kernel=module.kernel_size,  # type: ignore[arg-type]
+            stride=module.stride,  # type: ignore[arg-type]
+            padding=module.padding,  # type: ignore[arg-type]
+            output_padding=module.output_padding if transposed else (),  # type: ignore[arg-type]
+            dilation=module.dilation,  # type: ignore[arg-type]
+            groups=module.groups,  # type: ignore[arg-type]
+            padding_mode=module.padding_mode,  # type: ignore[arg-type]
+        )
+
+
+LAYER_TYPES = (nn.Linear, *_CONV.values(), *_CONV_TRANSPOSE.values())

@@ -1,0 +1,134 @@
+"""The whole story on one screen: a real network in, a smaller real network out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from torch import nn
+
+from polyad.allocators.allocate import allocate
+from polyad.batches import Batch, as_batches
+from polyad.budget import Budget
+from polyad.errors import BudgetError
+from polyad.evaluate import evaluate
+from polyad.observe import observe
+from polyad.overrides import ignoring
+from polyad.progress import Progress, silent
+from polyad.propose import propose
+from polyad.rebuild import factorise, rebuild
+from polyad.records import Plan, Report, Statistics, Trace
+from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.report.collect import Evidence, collect
+from polyad.settings import Options, Settings
+from polyad.splits import Call, hold_out
+from polyad.stopwatch import Stopwatch
+from polyad.trace import trace
+
+HELD_OUT = 0.2
+"""Share of the calibration samples that no fit sees."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compressed network with its evidence."""
+
+    model: nn.Module
+    plan: Plan
+    report: Report
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A network that has been traced and observed: what deciding and fitting work on."""
+
+    trace: Trace
+    statistics: dict[str, Statistics]
+    fitted: Sequence[Batch | Call]
+    held_out: Sequence[Batch]
+
+
+def plan(
+    model: nn.Module, data: Any, *, budget: Budget, progress: Progress = silent, **options: Unpack[Options]
+) -> Plan:
+    """Decide only: which form and rank each layer would get. `print` the plan, edit it, hand it to `compress`.
+
+    Args:
+        model: a trained network; it is not changed.
+        data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the model.
+        budget: what to keep.
+        options: the fields of `Settings`.
+    """
+    settings = Settings(**options)  # type: ignore[arg-type]
+    return _decide(model, look(model, data, settings, progress), budget, settings, progress)
+
+
+def compress(
+    model: nn.Module,
+    data: Any,
+    *,
+    budget: Budget | None = None,
+    plan: Plan | None = None,
+    evaluation: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[Options],
+) -> Result:
+    """Compress a network to a budget, or as a plan says.
+
+    Args:
+        model: a trained network; it is not changed.
+        data: calibration inputs, as for `plan`; labels are not looked at.
+        budget: what to keep; not needed with a plan.
+        plan: decisions made before.
+        evaluation: data for the before and after figures, labelled where there are labels; none by default.
+        options: the fields of `Settings`.
+
+    Returns:
+        The compressed network, the plan and the report.
+    """
+    settings, clock = Settings(**options), Stopwatch()  # type: ignore[arg-type]
+    with clock("trace and observe"):
+        seen = look(model, data, settings, progress)
+    if plan is None:
+        if budget is None:
+            raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
+        with clock("propose and allocate"):
+            plan = _decide(model, seen, budget, settings, progress)
+    with clock("fit"):
+        fitted = factorise(model, plan, seen.statistics, progress=progress)
+    student = rebuild(model, fitted)
+    with clock("recover"):
+        notes = _recover(student, model, plan, seen, settings.recover, progress)
+    before = after = None
+    if evaluation is not None:
+        with clock("evaluate"):
+            batches = as_batches(evaluation)
+            before = evaluate(model, batches)
+            after = evaluate(student, batches, reference=model)
+    evidence = Evidence(model, student, seen.trace, plan, fitted, seen.statistics)
+    report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)
+    return Result(student, plan, report)
+
+
+def look(model: nn.Module, data: Any, settings: Settings, progress: Progress = silent) -> Observed:
+    """Trace a network and observe the inputs of its sites."""
+    if callable(data) and not isinstance(data, nn.Module):
+        fitted, held_out = [Call(data)], []
+    else:
+        fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
+    found = ignoring(trace(model, fitted[0].take(2)), settings.ignore)
+    statistics = observe(model, found.sites, fitted, held_out, progress=progress)
+    return Observed(found, statistics, fitted, held_out)
+
+
+def _decide(model: nn.Module, seen: Observed, budget: Budget, settings: Settings, progress: Progress) -> Plan:
+    menu = propose(model, seen.trace, seen.statistics, settings, progress=progress)
+    return allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
+
+
+def _recover(
+    student: nn.Module, teacher: nn.Module, plan: Plan, seen: Observed, level: str, progress: Progress
+) -> tuple[str, ...]:
+    recovery = RECOVERIES[level]
+    if not seen.held_out:
+        return (f"{level}: left out, it needs batches of which some are held out",)
+    return recovery.run(Lesson(student, teacher, plan, seen.fitted, seen.held_out, progress))

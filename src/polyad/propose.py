@@ -1,0 +1,132 @@
+"""Stage 3: for every site the forms that can carry it, at many ranks: what each costs and what damage it does."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from polyad.decompositions.base import FORMS, Decomposition
+from polyad.errors import DataError, ModelError
+from polyad.metrics import METRICS, Metric, held_out_norm
+from polyad.overrides import check_fixed
+from polyad.progress import Progress, silent
+from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
+from polyad.settings import Settings
+from polyad.solvers import Problem, fit_path, problem_of
+from polyad.threads import side_by_side
+
+SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
+"""Shares of a layer's parameters at which every form is tried."""
+
+DEFAULTS = Settings()
+
+MENU_STEPS = 20
+"""L-BFGS iterations of one entry: the menu compares, `rebuild` refines what is chosen."""
+
+
+def propose(
+    model: nn.Module,
+    trace: Trace,
+    statistics: Mapping[str, Statistics],
+    settings: Settings = DEFAULTS,
+    *,
+    progress: Progress = silent,
+) -> Menu:
+    """Fit every form to every site at several ranks.
+
+    Args:
+        model: the original network.
+        trace: its sites.
+        statistics: from `observe`; may be empty for norms that need no inputs.
+        settings: forms, metric, rounding of ranks, given choices.
+
+    Raises:
+        ModelError: no form can carry any site with less.
+        DataError: the norm needs inputs and a site has no statistics.
+        PlanError: a given choice names a layer that is no site.
+        UnknownNameError: a form or metric that does not exist.
+    """
+    forms = [FORMS[name] for name in settings.forms or FORMS.names()]
+    norm = METRICS[settings.metric]
+    check_fixed(trace, settings.fixed)
+    for site in trace.sites:
+        if norm.needs_inputs and site.name not in statistics:
+            raise DataError(f"The {norm.name} norm needs inputs of {site.name}; give data, or take the weights norm.")
+
+    def options(site: Site) -> list[Candidate]:
+        problem, unseen = problems(model, site, norm, statistics.get(site.name))
+        if site.name in settings.fixed:
+            name, rank = settings.fixed[site.name]
+            return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, unseen, [rank])
+        candidates = [dense_candidate(site)]
+        for form in forms:
+            if form.refuses(site.layer) is None:
+                found = _candidates(site, form, problem, unseen, _ranks(site, form, problem, settings.round_to))
+                candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
+        return candidates
+
+    found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
+    menu = {site.name: tuple(candidates) for site, candidates in zip(trace.sites, found, strict=True)}
+    if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
+        raise ModelError(_nothing(trace, forms))
+    return Menu(candidates=menu, sites=trace.sites, params=trace.params, macs=trace.macs, metric=norm.name)
+
+
+def problems(
+    model: nn.Module, site: Site, norm: Metric, statistics: Statistics | None
+) -> tuple[Problem, Problem | None]:
+    """The weight of a site in the norm of the fit, and in that of the held-out inputs."""
+    weight = model.get_submodule(site.name).weight
+    if norm.matrix is None or statistics is None:
+        return problem_of(site, weight, None), None  # type: ignore[arg-type]
+    unseen = held_out_norm(site, statistics)
+    fitted = problem_of(site, weight, norm.matrix(site, statistics))  # type: ignore[arg-type]
+    return fitted, None if unseen is None else Problem(fitted.weight, unseen)
+
+
+def dense_candidate(site: Site) -> Candidate:
+    """The layer as it is."""
+    return Candidate(site=site.name, form=DENSE, rank=(), params=site.params, macs=site.macs, error=0.0, damage=0.0)
+
+
+def site_macs(site: Site, form: Decomposition, rank: Rank) -> int:
+    """For one sample, all runs together."""
+    return sum(run.times * form.macs(site.layer, rank, run.size) for run in site.runs)
+
+
+def _candidates(
+    site: Site, form: Decomposition, problem: Problem, unseen: Problem | None, ranks: Sequence[Rank]
+) -> list[Candidate]:
+    found = []
+    for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
+        approximation = form.reconstruct(fitted.factors).flatten(2)
+        found.append(
+            Candidate(
+                site=site.name,
+                form=form.name,
+                rank=fitted.rank,
+                params=form.params(site.layer, fitted.rank),
+                macs=site_macs(site, form, fitted.rank),
+                error=fitted.error,
+                damage=fitted.error if unseen is None else unseen.relative(approximation),
+            )
+        )
+    return found
+
+
+def _ranks(site: Site, form: Decomposition, problem: Problem, round_to: int) -> list[Rank]:
+    target = problem.whitened(form.sizes(site.layer)).target
+    ranks = form.ranks(site.layer, target, SHARES)
+    rounded = {tuple(max(r // round_to, 1) * round_to if r > round_to else r for r in rank) for rank in ranks}
+    return sorted(rounded, key=lambda rank: (form.params(site.layer, rank), rank))
+
+
+def _nothing(trace: Trace, forms: Sequence[Decomposition]) -> str:
+    names = ", ".join(form.name for form in forms)
+    if not trace.sites:
+        reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in trace.refused[:3])
+        return f"Nothing to compress: every layer is refused ({reasons})."
+    reasons = []
+    for site in trace.sites[:3]:
+        refused = {form.refuses(site.layer) or "no rank of it is smaller than the layer" for form in forms}
+        reasons.append(f"{site.name}: {'; '.join(sorted(refused))}")
+    return f"Nothing to compress with the forms {names} ({'. '.join(reasons)})."

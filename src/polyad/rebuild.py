@@ -1,0 +1,163 @@
+"""Stage 5: the same network, its layers replaced by the standard layers of their factors."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from polyad.decompositions.base import FORMS
+from polyad.errors import FormError, PlanError
+from polyad.layers import LAYER_TYPES, LayerSpec
+from polyad.metrics import METRICS, Metric
+from polyad.progress import Progress, silent
+from polyad.propose import problems
+from polyad.records import Choice, Plan, Statistics
+from polyad.solvers import fit
+from polyad.threads import side_by_side
+
+FINAL_STEPS = 300
+"""L-BFGS iterations of a chosen rank."""
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """A fitted site.
+
+    Attributes:
+        choice: what the plan says.
+        factors: (groups, ...) each, float64.
+        error: relative, in the norm of the fit.
+        held_out_error: relative output error on held-out inputs, or None.
+        weight_error: relative, in the plain norm.
+        shift: (out,) what the output lacks on average and a bias or batch norm has to give back, or None.
+    """
+
+    choice: Choice
+    factors: tuple[Tensor, ...]
+    error: float
+    held_out_error: float | None
+    weight_error: float
+    shift: Tensor | None
+
+
+def factorise(
+    model: nn.Module,
+    plan: Plan,
+    statistics: Mapping[str, Statistics],
+    *,
+    steps: int = FINAL_STEPS,
+    progress: Progress = silent,
+) -> list[Factorised]:
+    """Fit the factors that a plan asks for.
+
+    Args:
+        model: the original network.
+        plan: from `allocate`, or edited by hand.
+        statistics: from `observe`; may be empty where the plan's norm needs no inputs.
+
+    Raises:
+        PlanError: the plan names a layer that the network does not have or that differs from it.
+        FormError: a form or rank that a layer cannot take.
+    """
+    norm = METRICS[plan.metric]
+    chosen = [choice for choice in plan.choices if not choice.dense]
+    for choice in chosen:
+        check_fits(model, choice)
+        check_rank(choice)
+        if norm.needs_inputs and choice.site.name not in statistics:
+            raise PlanError(f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}.")
+
+    def work(choice: Choice) -> Factorised:
+        return _factorise_one(model, choice, norm, statistics.get(choice.site.name), steps)
+
+    return list(progress(side_by_side(work, chosen), "fit", len(chosen)))
+
+
+def rebuild(model: nn.Module, fitted: Sequence[Factorised]) -> nn.Module:
+    """A copy of the network with the fitted sites replaced; the original is untouched and shares no storage."""
+    student = deepcopy(model)
+    with torch.no_grad():
+        for site in fitted:
+            _replace(student, site)
+    return student
+
+
+def swap(model: nn.Module, choices: Sequence[Choice]) -> None:
+    """Put empty factorised layers where a plan wants them, in place: the skeleton that saved weights fill."""
+    for choice in choices:
+        if not choice.dense:
+            check_fits(model, choice)
+            module = model.get_submodule(choice.site.name)
+            _put(model, choice, _skeleton(choice, module.weight))  # type: ignore[arg-type]
+
+
+def check_rank(choice: Choice) -> None:
+    """Raise FormError, with the layer's name, for a form or rank that the layer cannot take."""
+    try:
+        FORMS[choice.form].check(choice.site.layer, choice.rank)
+    except FormError as error:
+        raise FormError(f"{choice.site.name}: {error}") from None
+
+
+def check_fits(model: nn.Module, choice: Choice) -> None:
+    """Raise PlanError where the network's layer is not the one that the plan was made for."""
+    name = choice.site.name
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        raise PlanError(f"The plan replaces {name}, which {type(model).__name__} does not have.") from None
+    if not isinstance(module, LAYER_TYPES):
+        raise PlanError(f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}.")
+    if (found := LayerSpec.of(module)) != choice.site.layer:
+        raise PlanError(f"The plan was made for another {name}: {choice.site.layer} there, {found} in this network.")
+
+
+def _factorise_one(
+    model: nn.Module, choice: Choice, norm: Metric, statistics: Statistics | None, steps: int
+) -> Factorised:
+    site, form = choice.site, FORMS[choice.form]
+    problem, unseen = problems(model, site, norm, statistics)
+    found = fit(form, site.layer, problem, choice.rank, steps=steps)
+    approximation = form.reconstruct(found.factors).flatten(2)
+    difference = problem.weight - approximation
+    shift = None
+    if norm.needs_inputs and statistics is not None and site.bias_may_move:
+        shift = torch.einsum("gon,gn->go", difference, statistics.mean).flatten()
+    plain = problem.weight.square().sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return Factorised(
+        choice=choice,
+        factors=found.factors,
+        error=found.error,
+        held_out_error=None if unseen is None else unseen.relative(approximation),
+        weight_error=float(difference.square().sum() / plain),
+        shift=shift,
+    )
+
+
+def _skeleton(choice: Choice, weight: Tensor) -> nn.Sequential:
+    return FORMS[choice.form].skeleton(choice.site.layer, choice.rank, weight.dtype, weight.device)
+
+
+def _replace(student: nn.Module, fitted: Factorised) -> None:
+    choice, site = fitted.choice, fitted.choice.site
+    old = student.get_submodule(site.name)
+    module = _skeleton(choice, old.weight)  # type: ignore[arg-type]
+    bias = old.bias
+    if fitted.shift is not None:
+        if bias is not None:
+            bias = bias + fitted.shift.to(bias)  # type: ignore[operator]
+        elif site.norm_behind is not None:
+            mean = student.get_submodule(site.norm_behind).running_mean
+            mean.sub_(fitted.shift.to(mean))  # type: ignore[operator, union-attr, arg-type]
+    FORMS[choice.form].load(module, site.layer, fitted.factors, bias)  # type: ignore[arg-type]
+    module.train(old.training)
+    _put(student, choice, module)
+
+
+def _put(model: nn.Module, choice: Choice, module: nn.Module) -> None:
+    """Replace a layer under all of its names."""
+    for name in (choice.site.name, *choice.site.aliases):
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, module)

@@ -1,0 +1,298 @@
+"""The records that pass between stages: frozen, and JSON-serialisable where they cross a file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from polyad.layers import LayerSpec, Size
+
+Rank = tuple[int, ...]
+
+PLAN_VERSION = 1
+"""Schema of plan.json; raised when a field changes its meaning."""
+
+DENSE = "dense"
+"""The form that keeps a layer as it is; its rank is the empty tuple."""
+
+
+class Record(BaseModel):
+    """A frozen value that knows its JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Run(Record):
+    """How often one forward pass of one sample runs a layer on an input of one spatial size."""
+
+    size: Size
+    times: int = 1
+
+
+class Site(Record):
+    """A layer that can be replaced.
+
+    Attributes:
+        name: dotted module name, the first one under which the module is registered.
+        aliases: further names of the same module object.
+        layer: what the layer is.
+        dtype: of its weight, as in "float32".
+        runs: spatial sizes of its inputs (the positions in front of the last axis for a linear layer), one sample.
+        norm_behind: the batch norm that alone consumes its output, or None.
+    """
+
+    name: str
+    layer: LayerSpec
+    dtype: str
+    runs: tuple[Run, ...]
+    aliases: tuple[str, ...] = ()
+    norm_behind: str | None = None
+
+    @property
+    def params(self) -> int:
+        return self.layer.params
+
+    @property
+    def macs(self) -> int:
+        """For one sample, all runs together."""
+        return sum(run.times * self.layer.macs(run.size) for run in self.runs)
+
+    @property
+    def calls(self) -> int:
+        """How often one forward pass runs it."""
+        return sum(run.times for run in self.runs)
+
+    @property
+    def bias_may_move(self) -> bool:
+        """Whether a constant shift of the output can be absorbed: by its own bias or by the batch norm behind."""
+        return self.layer.bias or self.norm_behind is not None
+
+
+class Refusal(Record):
+    """A layer that cannot be replaced, and why."""
+
+    name: str
+    label: str
+    params: int
+    macs: int
+    reason: str
+
+
+class Trace(Record):
+    """What `trace` found: every linear and convolution layer is either a site or refused.
+
+    `params` counts the whole network (tied weights once); `macs` its linear and convolution layers, for one sample.
+    """
+
+    sites: tuple[Site, ...]
+    refused: tuple[Refusal, ...]
+    params: int
+    macs: int
+    bytes: int
+
+    def site(self, name: str) -> Site:
+        return next(site for site in self.sites if site.name == name)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Second moments of what a site sees, per group.
+
+    Attributes:
+        count: number of patches (rows) seen.
+        mean: (groups, n) float64, n = in * prod(kernel) per group.
+        moment: (groups, n, n) float64, E[x x'].
+        held_out: the same moment over images that no fit looks at, or None.
+        held_out_mean: likewise.
+    """
+
+    count: int
+    mean: Tensor
+    moment: Tensor
+    held_out: Tensor | None = None
+    held_out_mean: Tensor | None = None
+
+
+class Preprocessing(Record):
+    """How pixels become inputs: resize the shorter side and crop the middle to `size` (height, width) where one is
+    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all)."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    size: tuple[int, int] | None = None
+
+
+class Candidate(Record):
+    """One way to carry one site: its cost, and the damage it is predicted to do.
+
+    `error` is relative in the norm that the fit minimises; `damage` is what allocators add up: the relative output
+    error on held-out inputs where there are any, else `error`.
+    """
+
+    site: str
+    form: str
+    rank: Rank
+    params: int
+    macs: int
+    error: float
+    damage: float
+
+
+@dataclass(frozen=True)
+class Menu:
+    """For every site the candidates, the dense layer first unless the choice is given.
+
+    `params` and `macs` are those of the whole network; `fixed_params` and `fixed_macs` of what no candidate changes.
+    """
+
+    sites: tuple[Site, ...]
+    candidates: Mapping[str, tuple[Candidate, ...]]
+    params: int
+    macs: int
+    metric: str
+
+    @property
+    def fixed_params(self) -> int:
+        return self.params - sum(site.params for site in self.sites)
+
+    @property
+    def fixed_macs(self) -> int:
+        return self.macs - sum(site.macs for site in self.sites)
+
+
+class Choice(Record):
+    """What the plan decides for one site."""
+
+    site: Site
+    form: str
+    rank: Rank
+    params: int
+    macs: int
+    damage: float
+    why: str
+
+    @property
+    def dense(self) -> bool:
+        return self.form == DENSE
+
+
+class Plan(Record):
+    """One choice per site: can be printed, saved as JSON, edited by hand and replayed.
+
+    `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own.
+    """
+
+    version: int = PLAN_VERSION
+    model: str = ""
+    metric: str
+    allocator: str
+    budget: str
+    choices: tuple[Choice, ...]
+    refused: tuple[Refusal, ...] = ()
+    params_before: int
+    macs_before: int
+
+    @property
+    def params(self) -> int:
+        """Of the whole network, after."""
+        return self.params_before + sum(c.params - c.site.params for c in self.choices)
+
+    @property
+    def macs(self) -> int:
+        """Of the whole network for one sample, after."""
+        return self.macs_before + sum(c.macs - c.site.macs for c in self.choices)
+
+    def __str__(self) -> str:
+        rows = [f"{'site':30} {'form':12} {'rank':>10} {'params kept':>12} {'macs kept':>10} {'damage':>8}"]
+        for c in self.choices:
+            rank = "x".join(map(str, c.rank)) or "-"
+            rows.append(
+                f"{c.site.name:30} {c.form:12} {rank:>10} {c.params / c.site.params:>12.1%}"
+                f" {c.macs / c.site.macs:>10.1%} {c.damage:>8.4f}"
+            )
+        rows.append(
+            f"{len(self.choices)} sites; parameters {self.params_before} -> {self.params}"
+            f" ({self.params / self.params_before:.1%} kept), MACs {self.macs_before} -> {self.macs}"
+            f" ({self.macs / self.macs_before:.1%} kept)"
+        )
+        return "\n".join(rows)
+
+
+class Evaluation(Record):
+    """A network measured on labelled or unlabelled data.
+
+    Attributes:
+        metric: "accuracy" (per cent) with labels of classes, else "divergence".
+        value: the metric.
+        loss: cross-entropy in nats for classes, else None.
+        samples: how many.
+        divergence: from the original network on the same inputs (mean KL in nats for classes, else relative squared
+            error of the outputs); None where there is no original.
+        changed: predictions that differ from the original's.
+        difference: value minus the original's value, on the same samples.
+        standard_error: of `difference`, paired.
+    """
+
+    metric: str
+    value: float
+    loss: float | None
+    samples: int
+    divergence: float | None = None
+    changed: int | None = None
+    difference: float | None = None
+    standard_error: float | None = None
+
+
+class SiteReport(Record):
+    """One row of the report."""
+
+    name: str
+    label: str
+    form: str
+    rank: Rank
+    params_before: int
+    params: int
+    macs_before: int
+    macs: int
+    weight_error: float
+    output_error: float | None
+    held_out_error: float | None
+    energy: tuple[float, ...] = ()
+    why: str = ""
+
+
+class Amount(Record):
+    """A cost before and after."""
+
+    before: int
+    after: int
+
+    @property
+    def kept(self) -> float:
+        return self.after / self.before if self.before else 1.0
+
+
+class Report(Record):
+    """All that is known about one compression: the report page and its JSON are two views of it."""
+
+    model: str
+    budget: str
+    metric: str
+    allocator: str
+    recovery: str
+    params: Amount
+    macs: Amount
+    bytes: Amount
+    sites: tuple[SiteReport, ...]
+    refused: tuple[Refusal, ...]
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+    recovered: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = {}
+    provenance: Mapping[str, str] = {}
+
+
+def rank_text(rank: Rank) -> str:
+    """(8, 12) -> "8x12"; () -> "-"."""
+    return "x".join(map(str, rank)) or "-"

@@ -1,0 +1,76 @@
+"""A table of interchangeable things, filled by the files of one folder.
+
+Each file of the folder registers what it holds, beside its code; the first look-up imports them all. Adding a thing is
+therefore one new file: the command line, the tests and the documentation read the registry.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from typing import Generic, TypeVar
+
+from polyad.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Collection[str], Generic[T]):
+    """Names to things of one kind.
+
+    Args:
+        kind: what one entry is called in messages ("form", "allocator").
+        package: the package whose modules (or the module that itself) registers the entries, imported at the first
+            look-up.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+        self._imported = False
+
+    def register(self, name: str, entry: T) -> T:
+        """Add an entry; the same name twice is a programming error."""
+        if name in self._entries:
+            raise ValueError(f"the {self.kind} {name!r} is registered twice")
+        self._entries[name] = entry
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Take an entry out again (for tests that add one)."""
+        del self._entries[name]
+
+    def names(self) -> list[str]:
+        """All names, in alphabetical order."""
+        self._import_all()
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def __getitem__(self, name: str) -> T:
+        self._import_all()
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(self._unknown(name)) from None
+
+    def _unknown(self, name: str) -> str:
+        close = get_close_matches(name, self._entries, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"There is no {self.kind} {name!r}. Known: {', '.join(self.names())}.{hint}"
+
+    def _import_all(self) -> None:
+        if self._imported:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+            importlib.import_module(f"{self._package}.{module.name}")
+        self._imported = True

@@ -1,0 +1,108 @@
+"""Gather everything that is known about one compression into a Report."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from polyad.linalg import eigh_descending
+from polyad.metrics import METRICS
+from polyad.propose import problems
+from polyad.rebuild import Factorised
+from polyad.records import Amount, Choice, Evaluation, Plan, Report, SiteReport, Statistics, Trace
+from polyad.settings import Settings
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the stages left behind."""
+
+    model: nn.Module
+    student: nn.Module
+    trace: Trace
+    plan: Plan
+    fitted: Sequence[Factorised]
+    statistics: Mapping[str, Statistics]
+
+
+def collect(
+    evidence: Evidence,
+    settings: Settings,
+    *,
+    recovered: tuple[str, ...] = (),
+    before: Evaluation | None = None,
+    after: Evaluation | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Report:
+    """The report of one compression; `bytes` are those of the tensors in memory."""
+    plan, fitted = evidence.plan, {site.choice.site.name: site for site in evidence.fitted}
+    return Report(
+        model=plan.model or type(evidence.model).__name__,
+        budget=plan.budget,
+        metric=plan.metric,
+        allocator=plan.allocator,
+        recovery=settings.recover,
+        params=Amount(before=plan.params_before, after=plan.params),
+        macs=Amount(before=plan.macs_before, after=plan.macs),
+        bytes=Amount(before=_bytes(evidence.model), after=_bytes(evidence.student)),
+        sites=tuple(_row(evidence, choice, fitted.get(choice.site.name)) for choice in plan.choices),
+        refused=plan.refused,
+        before=before,
+        after=after,
+        recovered=recovered,
+        seconds=dict(seconds or {}),
+        provenance=provenance() | {"seed": str(settings.seed), "calibration samples": str(settings.samples)},
+    )
+
+
+def provenance() -> dict[str, str]:
+    """Versions and machine."""
+    return {
+        "polyad": version("polyad"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads",
+    }
+
+
+def _row(evidence: Evidence, choice: Choice, fitted: Factorised | None) -> SiteReport:
+    site = choice.site
+    return SiteReport(
+        name=site.name,
+        label=site.layer.label,
+        form=choice.form,
+        rank=choice.rank,
+        params_before=site.params,
+        params=choice.params,
+        macs_before=site.macs,
+        macs=choice.macs,
+        weight_error=fitted.weight_error if fitted else 0.0,
+        output_error=fitted.error if fitted else 0.0,
+        held_out_error=fitted.held_out_error if fitted else None,
+        energy=_energy(evidence, choice),
+        why=choice.why,
+    )
+
+
+def _energy(evidence: Evidence, choice: Choice) -> tuple[float, ...]:
+    """Share of the output energy that the best linear approximation of rank 0, 1, 2 ... leaves out.
+
+    The eigenvalues of W C W' are the energies of the output's principal components.
+    """
+    site = choice.site
+    problem, _ = problems(evidence.model, site, METRICS[evidence.plan.metric], evidence.statistics.get(site.name))
+    weighted = problem.weight if problem.matrix is None else problem.weight @ problem.matrix
+    values, _ = eigh_descending(weighted @ problem.weight.mT)
+    energy = values.sum(0)
+    if not energy.sum() > 0:
+        return ()
+    left = (energy.sum() - energy.cumsum(0)).clamp_min(0) / energy.sum()
+    return (1.0, *(float(f"{share:.4g}") for share in left.tolist()))
+
+
+def _bytes(model: nn.Module) -> int:
+    """Parameters and buffers, tied ones once."""
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

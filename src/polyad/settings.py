@@ -1,0 +1,46 @@
+"""The choices of a compression: one schema for the command line, the Python call and the recipe file."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from polyad.records import Rank, Record
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Settings` as keyword arguments of the public functions."""
+
+    forms: Sequence[str] | None
+    metric: str
+    allocator: str
+    recover: str
+    samples: int
+    round_to: int
+    ignore: Sequence[str]
+    fixed: Mapping[str, tuple[str, Rank]]
+    seed: int
+
+
+class Settings(Record):
+    """How a network is compressed.
+
+    Attributes:
+        forms: names of the forms on the menu; all by default.
+        metric: the norm of the fits, "inputs" or "weights".
+        allocator: how the budget is spent.
+        recover: the recovery level.
+        samples: calibration samples; a fifth of them are held out from every fit.
+        round_to: ranks are multiples of this.
+        ignore: layers left alone: names, wildcards such as `layer1.*`, or regular expressions such as `re:.*downsample.*`.
+        fixed: layers whose choice is given: name -> ("dense", ()) or (form, rank).
+        seed: of everything random.
+    """
+
+    forms: tuple[str, ...] | None = None
+    metric: str = "inputs"
+    allocator: str = "knapsack"
+    recover: str = "statistics"
+    samples: int = 256
+    round_to: int = 1
+    ignore: tuple[str, ...] = ()
+    fixed: dict[str, tuple[str, Rank]] = {}
+    seed: int = 0

@@ -1,0 +1,177 @@
+"""Stage 1: which layers of a network can be replaced, what they cost, and which are refused and why."""
+
+import weakref
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
+
+from polyad.batches import Batch
+from polyad.errors import ModelError, NumericalError
+from polyad.layers import LAYER_TYPES, LayerSpec, Size
+from polyad.modes import evaluating
+from polyad.records import Refusal, Run, Site, Trace
+from polyad.splits import Call
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass
+class _Seen:
+    """What one forward pass shows of one module."""
+
+    runs: Counter[Size] = field(default_factory=Counter)
+    norms: set[str] = field(default_factory=set)
+    standard: bool = True
+
+
+def trace(model: nn.Module, example: Batch | Call) -> Trace:
+    """Run the network once on an example and list its linear and convolution layers.
+
+    Args:
+        model: any network; it is not changed.
+        example: a batch of one or more samples that the network accepts.
+
+    Returns:
+        Every Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d, as a site or refused with the reason.
+
+    Raises:
+        NumericalError: a weight holds NaN or infinity; the layer is named.
+        ModelError: the network has no such layer at all.
+    """
+    names = _names(model)
+    layers = {key: module for key, module in _modules(model).items() if isinstance(module, LAYER_TYPES)}
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has nothing to compress: it holds no nn.Linear, nn.Conv*d or nn.ConvTranspose*d."
+        )
+    hooked = {key for key, module in layers.items() if module._forward_hooks or module._forward_pre_hooks}
+    seen = _watch(model, layers, names, example)
+    owners = _owners(model)
+    sites, refused = [], []
+    for key, module in layers.items():
+        name, *aliases = names[key]
+        _check_finite(name, module)
+        spec, found = LayerSpec.of(module), seen[key]
+        runs = tuple(Run(size=size, times=times) for size, times in found.runs.items())
+        reason = "it carries hooks, which a replacement would drop" if key in hooked else None
+        reason = reason or _reason(module, spec, found, owners)
+        if reason:
+            macs = sum(run.times * spec.macs(run.size) for run in runs)
+            refused.append(Refusal(name=name, label=spec.label, params=spec.params, macs=macs, reason=reason))
+            continue
+        dtype = str(module.weight.dtype).removeprefix("torch.")
+        norm = next(iter(found.norms)) if len(found.norms) == 1 and sum(found.runs.values()) == 1 else None
+        sites.append(Site(name=name, layer=spec, dtype=dtype, runs=runs, aliases=tuple(aliases), norm_behind=norm))
+    return Trace(
+        sites=tuple(sites),
+        refused=tuple(refused),
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        macs=sum(site.macs for site in sites) + sum(refusal.macs for refusal in refused),
+        bytes=sum(tensor.nbytes for tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.values()),
+    )
+
+
+def _modules(model: nn.Module) -> dict[int, nn.Module]:
+    return {id(module): module for module in model.modules()}
+
+
+def _names(model: nn.Module) -> dict[int, list[str]]:
+    """All names of each module object, in registration order."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, module in model.named_modules(remove_duplicate=False):
+        names[id(module)].append(name)
+    return names
+
+
+def _owners(model: nn.Module) -> dict[int, set[str]]:
+    """For each parameter storage the modules that hold it, by full parameter name."""
+    owners: dict[int, set[str]] = defaultdict(set)
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            owners[parameter.data_ptr()].add(f"{module_name}.{name}".lstrip("."))
+    return owners
+
+
+def _watch(
+    model: nn.Module, layers: dict[int, nn.Module], names: dict[int, list[str]], example: Batch | Call
+) -> dict[int, _Seen]:
+    """Run the example through with hooks on the layers and on the batch norms that may stand behind them."""
+    seen: dict[int, _Seen] = defaultdict(_Seen)
+    produced: dict[int, tuple[int, weakref.ref[Tensor], int]] = {}
+    norm_calls: Counter[int] = Counter()
+
+    def layer_hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        x = args[0] if args else kwargs["input"]
+        found = seen[id(module)]
+        size, times = _positions(module, x, example.size)
+        found.runs[size] += times
+        found.standard &= _is_standard(module, x, output)
+        produced[id(output)] = (id(module), weakref.ref(output), output._version)
+
+    def norm_hook(module: nn.Module, args: tuple) -> None:
+        norm_calls[id(module)] += 1
+        owner, alive, version = produced.get(id(args[0]), (0, lambda: None, 0))
+        # Only an untouched output counts: after an in-place operation the same tensor is something else.
+        if alive() is args[0] and args[0]._version == version:
+            seen[owner].norms.add(names[id(module)][0])
+
+    handles = [module.register_forward_hook(layer_hook, with_kwargs=True) for module in layers.values()]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_var is not None]
+    handles += [module.register_forward_pre_hook(norm_hook) for module in norms]
+    try:
+        with torch.no_grad(), evaluating(model):
+            example.run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    shared = {names[id(module)][0] for module in norms if norm_calls[id(module)] != 1}
+    for found in seen.values():
+        found.norms -= shared
+    return seen
+
+
+def _positions(module: nn.Module, x: Tensor, samples: int) -> tuple[Size, int]:
+    """Spatial size of one input and how many such inputs one sample makes."""
+    if isinstance(module, nn.Linear):
+        return (max(1, prod(x.shape[:-1]) // samples),), 1
+    dims = len(module.kernel_size)  # type: ignore[arg-type]
+    batch = x.shape[0] if x.dim() == dims + 2 else 1
+    return tuple(x.shape[-dims:]), max(1, batch // samples)
+
+
+def _is_standard(module: nn.Module, x: Tensor, output: Tensor) -> bool:
+    """Whether the forward of a subclass does what the standard layer does with the same input."""
+    if type(module) in LAYER_TYPES:
+        return True
+    base = next(kind for kind in LAYER_TYPES if isinstance(module, kind))
+    try:
+        expected = base.forward(module, x)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError):
+        return False
+    return expected.shape == output.shape and torch.allclose(expected, output, rtol=1e-5, atol=1e-6)
+
+
+def _reason(module: nn.Module, spec: LayerSpec, seen: _Seen, owners: dict[int, set[str]]) -> str | None:
+    """Why the layer cannot be a site, or None."""
+    if is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return "its weight is computed from other tensors (a parametrization): remove it first"
+    if module.weight.dtype not in FLOATING:
+        return f"its weight is {module.weight.dtype}, not a floating-point type"
+    if len(holders := owners[module.weight.data_ptr()]) > 1:
+        return f"its weight is tied: {' and '.join(sorted(holders))} are one tensor"
+    if not seen.runs:
+        return "the example input never runs it: it is unused, or its parent reads its weight directly"
+    if not seen.standard:
+        return f"its forward is not that of nn.{spec.label}"
+    return None
+
+
+def _check_finite(name: str, module: nn.Module) -> None:
+    for kind, parameter in module.named_parameters(recurse=False):
+        if not torch.isfinite(parameter).all():
+            raise NumericalError(f"The {kind} of {name} holds NaN or infinity; compress a network with finite weights.")
