@@ -41,7 +41,8 @@ class Budget(Record):
     def limits(self, totals: Mapping[str, int]) -> dict[str, int]:
         """Absolute limits for a network whose costs are `totals`."""
         return {
-            unit: int(amount * totals[unit]) if isinstance(amount, float) and amount <= 1 else int(amount)
+            # 33.3 % of 1000 is 333, also where the product comes out as 332.99999
+            unit: int(amount * totals[unit] + 1e-6) if isinstance(amount, float) and amount <= 1 else int(amount)
             for unit, amount in self.amounts.items()
         }
 

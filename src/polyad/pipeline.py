@@ -10,7 +10,7 @@ from polyad.allocators.allocate import allocate
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.errors import BudgetError
-from polyad.evaluate import evaluate
+from polyad.evaluation import evaluate
 from polyad.observe import observe
 from polyad.overrides import ignoring
 from polyad.progress import Progress, silent
@@ -69,6 +69,7 @@ def compress(
     budget: Budget | None = None,
     plan: Plan | None = None,
     evaluation: Any = None,
+    source: str = "",
     progress: Progress = silent,
     **options: Unpack[Options],
 ) -> Result:
@@ -80,6 +81,7 @@ def compress(
         budget: what to keep; not needed with a plan.
         plan: decisions made before.
         evaluation: data for the before and after figures, labelled where there are labels; none by default.
+        source: what builds the architecture ("zoo:resnet20"), so that the saved folder loads without a model.
         options: the fields of `Settings`.
 
     Returns:
@@ -93,6 +95,7 @@ def compress(
             raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
         with clock("propose and allocate"):
             plan = _decide(model, seen, budget, settings, progress)
+    plan = plan.model_copy(update={"model": source, "refused": seen.trace.refused})
     with clock("fit"):
         fitted = factorise(model, plan, seen.statistics, progress=progress)
     student = rebuild(model, fitted)

@@ -14,6 +14,7 @@ from polyad.batches import Batch
 from polyad.errors import ModelError, NumericalError
 from polyad.layers import LAYER_TYPES, LayerSpec, Size
 from polyad.modes import evaluating
+from polyad.opaque import read_from_outside
 from polyad.records import Refusal, Run, Site, Trace
 from polyad.splits import Call
 
@@ -44,40 +45,57 @@ def trace(model: nn.Module, example: Batch | Call) -> Trace:
         ModelError: the network has no such layer at all.
     """
     names = _names(model)
-    layers = {key: module for key, module in _modules(model).items() if isinstance(module, LAYER_TYPES)}
+    layers = {id(module): module for module in model.modules() if isinstance(module, LAYER_TYPES)}
     if not layers:
         raise ModelError(
             f"{type(model).__name__} has nothing to compress: it holds no nn.Linear, nn.Conv*d or nn.ConvTranspose*d."
         )
+    for key, module in layers.items():
+        _check_finite(names[key][0], module)
     hooked = {key for key, module in layers.items() if module._forward_hooks or module._forward_pre_hooks}
     seen = _watch(model, layers, names, example)
     owners = _owners(model)
-    sites, refused = [], []
-    for key, module in layers.items():
-        name, *aliases = names[key]
-        _check_finite(name, module)
-        spec, found = LayerSpec.of(module), seen[key]
-        runs = tuple(Run(size=size, times=times) for size, times in found.runs.items())
-        reason = "it carries hooks, which a replacement would drop" if key in hooked else None
-        reason = reason or _reason(module, spec, found, owners)
-        if reason:
-            macs = sum(run.times * spec.macs(run.size) for run in runs)
-            refused.append(Refusal(name=name, label=spec.label, params=spec.params, macs=macs, reason=reason))
-            continue
-        dtype = str(module.weight.dtype).removeprefix("torch.")
-        norm = next(iter(found.norms)) if len(found.norms) == 1 and sum(found.runs.values()) == 1 else None
-        sites.append(Site(name=name, layer=spec, dtype=dtype, runs=runs, aliases=tuple(aliases), norm_behind=norm))
+    reasons = {key: _reason(module, seen[key], owners) for key, module in layers.items()}
+    reasons |= dict.fromkeys(hooked, "it carries hooks, which a replacement would drop")
+    if id(model) in layers:
+        reasons[id(model)] = "it is the whole network: wrap it in nn.Sequential"
+    free = [names[key] for key, reason in reasons.items() if reason is None]
+    reasons |= _read_reasons(read_from_outside(model, free, example), names)
     return Trace(
-        sites=tuple(sites),
-        refused=tuple(refused),
+        sites=tuple(_site(m, names[key], seen[key]) for key, m in layers.items() if reasons[key] is None),
+        refused=tuple(_refusal(m, names[key][0], seen[key], why) for key, m in layers.items() if (why := reasons[key])),
         params=sum(parameter.numel() for parameter in model.parameters()),
-        macs=sum(site.macs for site in sites) + sum(refusal.macs for refusal in refused),
-        bytes=sum(tensor.nbytes for tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.values()),
+        macs=sum(_macs(LayerSpec.of(module), seen[key]) for key, module in layers.items()),
+        bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     )
 
 
-def _modules(model: nn.Module) -> dict[int, nn.Module]:
-    return {id(module): module for module in model.modules()}
+def _site(module: nn.Module, names: list[str], seen: _Seen) -> Site:
+    return Site(
+        name=names[0],
+        aliases=tuple(names[1:]),
+        layer=LayerSpec.of(module),
+        dtype=str(module.weight.dtype).removeprefix("torch."),
+        runs=tuple(Run(size=size, times=times) for size, times in seen.runs.items()),
+        norm_behind=next(iter(seen.norms)) if len(seen.norms) == 1 and sum(seen.runs.values()) == 1 else None,
+    )
+
+
+def _refusal(module: nn.Module, name: str, seen: _Seen, reason: str) -> Refusal:
+    spec = LayerSpec.of(module)
+    return Refusal(name=name, label=spec.label, params=spec.params, macs=_macs(spec, seen), reason=reason)
+
+
+def _macs(spec: LayerSpec, seen: _Seen) -> int:
+    return sum(times * spec.macs(size) for size, times in seen.runs.items())
+
+
+def _read_reasons(failures: dict[str, str], names: dict[int, list[str]]) -> dict[int, str]:
+    return {
+        key: f"other code reads its attributes, which a replacement does not have ({failures[found[0]]})"
+        for key, found in names.items()
+        if found[0] in failures
+    }
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:
@@ -156,7 +174,7 @@ def _is_standard(module: nn.Module, x: Tensor, output: Tensor) -> bool:
     return expected.shape == output.shape and torch.allclose(expected, output, rtol=1e-5, atol=1e-6)
 
 
-def _reason(module: nn.Module, spec: LayerSpec, seen: _Seen, owners: dict[int, set[str]]) -> str | None:
+def _reason(module: nn.Module, seen: _Seen, owners: dict[int, set[str]]) -> str | None:
     """Why the layer cannot be a site, or None."""
     if is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
         return "its weight is computed from other tensors (a parametrization): remove it first"
@@ -167,7 +185,7 @@ def _reason(module: nn.Module, spec: LayerSpec, seen: _Seen, owners: dict[int, s
     if not seen.runs:
         return "the example input never runs it: it is unused, or its parent reads its weight directly"
     if not seen.standard:
-        return f"its forward is not that of nn.{spec.label}"
+        return f"its forward is not that of nn.{LayerSpec.of(module).label}"
     return None
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
-from polyad.evaluate import divergence, outputs
+from polyad.evaluation import divergence, outputs
 from polyad.layers import LayerSpec
 from polyad.modes import evaluating
 from polyad.records import Site

@@ -1,0 +1,220 @@
+"""What can be asked on the command line, and how it is answered.
+
+Nothing here imports torch: `--help` has to be quick. Each command loads the file that does it when it is called.
+"""
+
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polyad.cli import options as o
+from polyad.errors import PolyadError
+
+app = typer.Typer(
+    name="polyad",
+    help="Compress trained PyTorch networks with tensor decompositions, under a budget, with the evidence.\n\n"
+    "Start with `polyad demo`, then `polyad inspect MODEL`, then `polyad compress MODEL --data DATA --budget params=50%"
+    " --out DIR`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _answer(command: str, **options: Any) -> None:
+    """Run the file of a command."""
+    import_module(f"polyad.cli.{command}").run(**options)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")] = Path("demo"),
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """The whole story on built-in data, about a minute: train, compress, recover, save, reload, report.
+
+    Example: polyad demo --out demo
+    """
+    _answer("demo", out=out, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def inspect(
+    model: o.Model,
+    weights: o.Weights = None,
+    input_size: Annotated[str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Which layers can be replaced, what they cost, what is refused and why.
+
+    Example: polyad inspect zoo:resnet20 --weights resnet20.th
+    """
+    _answer("inspect", model=model, weights=weights, input_size=input_size, as_json=as_json)
+
+
+@app.command()
+def plan(
+    model: o.Model,
+    data: o.Data,
+    budget: o.Budgets = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
+    weights: o.Weights = None,
+    calibration: o.Calibration = None,
+    forms: o.Forms = None,
+    metric: o.Metric = "inputs",
+    allocator: o.Allocator = "knapsack",
+    samples: o.Samples = 256,
+    round_to: o.RoundTo = 1,
+    ignore: o.Ignore = None,
+    fixed: o.Set = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    size: o.Size = None,
+    batch_size: o.BatchSize = 100,
+    seed: o.Seed = 0,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Decide only: an editable plan.json, to be carried out by `compress --plan`.
+
+    Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
+    """
+    _answer("plan", **locals())
+
+
+@app.command()
+def compress(
+    model: o.Model,
+    data: o.Data,
+    out: o.Out,
+    budget: o.Budgets = None,
+    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
+    weights: o.Weights = None,
+    calibration: o.Calibration = None,
+    forms: o.Forms = None,
+    metric: o.Metric = "inputs",
+    allocator: o.Allocator = "knapsack",
+    recover: o.Recover = "statistics",
+    samples: o.Samples = 256,
+    round_to: o.RoundTo = 1,
+    ignore: o.Ignore = None,
+    fixed: o.Set = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    size: o.Size = None,
+    batch_size: o.BatchSize = 100,
+    seed: o.Seed = 0,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """A smaller network in a new folder, with plan, report and model card.
+
+    Calibration inputs come from the training split of --data (no labels are looked at), figures from its test split.
+
+    Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
+    """
+    _answer("compress", **locals())
+
+
+@app.command()
+def evaluate(
+    model: o.Model,
+    data: o.Data,
+    weights: o.Weights = None,
+    original: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="MODEL", help="The original network, to measure divergence from.")
+    ] = None,
+    reference_weights: Annotated[
+        Path | None, typer.Option("--reference-weights", metavar="FILE", help="State dict of --reference.")
+    ] = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    size: o.Size = None,
+    batch_size: o.BatchSize = 100,
+    as_json: o.Json = False,
+) -> None:
+    """Accuracy or loss of a network, and its divergence from the original.
+
+    Example: polyad evaluate small --data npz:cifar10.npz#test --reference zoo:resnet20 --reference-weights resnet20.th
+    """
+    _answer("evaluate", **locals())
+
+
+@app.command()
+def benchmark(
+    model: o.Model,
+    weights: o.Weights = None,
+    original: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one run.")] = 1,
+    runs: Annotated[int, typer.Option("--runs", min=3, help="Timed runs of each network, in turn.")] = 30,
+    input_size: Annotated[str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Latency of a network; of a folder that Polyad wrote, against the dense network in the same run.
+
+    Example: polyad benchmark small --batch-size 1
+    """
+    _answer("benchmark", **locals())
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that Polyad wrote.")]) -> None:
+    """Print the report of a folder and write its HTML page again.
+
+    Example: polyad report small
+    """
+    _answer("report", folder=folder)
+
+
+@app.command()
+def forms(as_json: o.Json = False) -> None:
+    """The representations there are."""
+    _answer("listing", what="forms", as_json=as_json)
+
+
+@app.command()
+def allocators(as_json: o.Json = False) -> None:
+    """The ways to spend a budget."""
+    _answer("listing", what="allocators", as_json=as_json)
+
+
+@app.command()
+def metrics(as_json: o.Json = False) -> None:
+    """The norms in which an error can count."""
+    _answer("listing", what="metrics", as_json=as_json)
+
+
+@app.command()
+def zoo(as_json: o.Json = False) -> None:
+    """The reference networks that come along."""
+    _answer("listing", what="zoo", as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 it failed, 2 a bad request."""
+    try:
+        app()
+    except PolyadError as error:
+        sys.stderr.write(f"polyad: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("polyad: interrupted; nothing was left behind\n")
+        sys.exit(130)
+    except Exception as error:  # the last resort: a failure still leaves with its code and its trace
+        traceback.print_exc()
+        sys.stderr.write(f"polyad: failed: {error}\n")
+        sys.exit(1)
+

@@ -1,0 +1,87 @@
+"""`polyad compress`: a smaller network in a new folder."""
+
+from pathlib import Path
+from typing import Any
+
+from polyad.budget import Budget
+from polyad.checkpoint import read_plan
+from polyad.cli.console import bars, console, print_json, say
+from polyad.cli.opening import Data, open_network, open_splits, preprocessing_of, settings_of
+from polyad.errors import BudgetError
+from polyad.folders import check_writable
+from polyad.models import ModelSource
+from polyad.pipeline import compress
+from polyad.records import Report
+from polyad.report import print_report
+from polyad.saving import save
+from polyad.settings import Settings
+
+
+def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    if bool(budget) == bool(plan):
+        raise BudgetError("Say what to keep, as in --budget params=50%, or give --plan FILE: one of the two.")
+    wanted = Budget.parse(budget) if budget else None
+    given = read_plan(plan) if plan else None
+    check_writable(out)
+    source, data, settings = open_run(**options)
+    if not source.trained:
+        say(f"note: {source.spec} has random weights here; give --weights FILE for trained ones", quiet or as_json)
+    result = compress(
+        source.module,
+        data.calibration,
+        budget=wanted,
+        plan=given,
+        evaluation=data.evaluation,
+        source=source.spec,
+        progress=bars(quiet or as_json),
+        **dict(settings),
+    )
+    save(result, out, recipe=_recipe(options, budget, plan))
+    if as_json:
+        print_json(summary(result.report))
+    elif not quiet:
+        print_report(result.report, console)
+        say(f"written to {out}; open {out / 'report.html'}")
+
+
+def open_run(
+    *,
+    model: str,
+    weights: Path | None,
+    data: str,
+    calibration: str | None,
+    mean: str | None,
+    std: str | None,
+    size: str | None,
+    batch_size: int,
+    **settings: Any,
+) -> tuple[ModelSource, Data, Settings]:
+    """Network, data and settings of a run; names are checked before anything is computed."""
+    chosen = settings_of(**settings)
+    source = open_network(model, weights)
+    preprocessing = preprocessing_of(source, mean, std, size)
+    splits = open_splits(
+        data,
+        calibration,
+        preprocessing=preprocessing,
+        samples=chosen.samples,
+        seed=chosen.seed,
+        batch_size=batch_size,
+    )
+    return source, splits, chosen
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """What --json prints."""
+    found = report.model_dump(include={"model", "budget", "metric", "allocator", "recovery", "sites", "refused"})
+    for name in ("params", "macs", "bytes"):
+        amount = getattr(report, name)
+        found[name] = amount.model_dump() | {"kept": amount.kept}
+    found |= report.model_dump(include={"before", "after", "recovered", "seconds", "provenance"})
+    return found
+
+
+def _recipe(options: dict[str, Any], budget: list[str] | None, plan: Path | None) -> dict[str, Any]:
+    """The options that differ from nothing, by the names that --recipe reads."""
+    found = options | {"budget": budget, "plan": plan}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in found.items() if value is not None}

@@ -1,0 +1,44 @@
+"""What people see while they wait, and what they read at the end."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(soft_wrap=False)
+errors = Console(stderr=True)
+
+
+def bars(quiet: bool):  # noqa: ANN201
+    """A `Progress` for the stages: bars with the time left on standard error when it is a terminal."""
+
+    def show(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+        if quiet or not errors.is_terminal:
+            return items
+        return _bar(items, label, total)
+
+    return show
+
+
+def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)  # type: ignore[arg-type]
+        yield from progress.track(items, total=total, description=label)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line for people."""
+    if not quiet:
+        console.print(text, highlight=False, markup=False)

@@ -1,0 +1,152 @@
+"""Open what the command line names: a network, its data, the settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from polyad.batches import Batch
+from polyad.checkpoint import PLAN, load_network, read_plan
+from polyad.data import DataSource, calibration_and_evaluation, loader, open_data
+from polyad.errors import DataError, ModelError
+from polyad.models import ModelSource, build_model, open_model
+from polyad.overrides import parse_fixed
+from polyad.records import Preprocessing
+from polyad.settings import Settings
+
+
+@dataclass(frozen=True)
+class Data:
+    """Calibration and evaluation batches of one run."""
+
+    calibration: DataLoader
+    evaluation: DataLoader
+
+
+def is_folder(spec: str) -> bool:
+    """Whether MODEL names a folder that Polyad wrote."""
+    return (Path(spec) / PLAN).is_file()
+
+
+def open_network(spec: str, weights: Path | None = None, original: str | None = None) -> ModelSource:
+    """The network that MODEL names; a folder that Polyad wrote is loaded with its own weights.
+
+    Args:
+        spec: MODEL.
+        weights: state dict for anything but a folder.
+        original: what a folder was made from, where that is a file of the person's own.
+    """
+    if not is_folder(spec):
+        if Path(spec).is_dir():
+            raise ModelError(f"{spec} is a folder without {PLAN}, so it is not one that Polyad wrote.")
+        return open_model(spec, weights)
+    if weights is not None:
+        raise ModelError(f"{spec} brings its own weights: leave --weights out.")
+    made_from = original or read_plan(Path(spec) / PLAN).model
+    module = load_network(spec, None if original is None else build_model(original))
+    source = open_description(made_from)
+    return ModelSource(
+        module=module, spec=made_from, weights=spec, input_size=source[0], preprocessing=source[1], trained=True
+    )
+
+
+def preprocessing_of(source: ModelSource, mean: str | None, std: str | None, size: str | None) -> Preprocessing | None:
+    """What the person says, else what the network's own configuration says."""
+    if mean is None and std is None and size is None:
+        return source.preprocessing
+    own = source.preprocessing or Preprocessing()
+    return Preprocessing(
+        mean=own.mean if mean is None else numbers("--mean", mean),
+        std=own.std if std is None else numbers("--std", std),
+        size=own.size if size is None else _size(size),
+    )
+
+
+def open_splits(
+    data: str,
+    calibration: str | None,
+    *,
+    preprocessing: Preprocessing | None,
+    samples: int,
+    seed: int,
+    batch_size: int,
+) -> Data:
+    """Calibration batches (labels are not looked at) and evaluation batches, which share no sample."""
+    source = open_data(data, preprocessing)
+    if calibration is None:
+        fitted, judged = calibration_and_evaluation(source, samples, seed)
+    else:
+        fitted, _ = calibration_and_evaluation(open_data(calibration, preprocessing), samples, seed)
+        judged = evaluation_split(source)
+    return Data(loader(fitted, batch_size), loader(judged, batch_size))
+
+
+def evaluation_split(source: DataSource) -> Any:
+    """The split that figures are taken on: test, validation, or the only one."""
+    for name in ("test", "validation"):
+        if name in source.splits:
+            return source.splits[name]
+    if len(source.splits) == 1:
+        return next(iter(source.splits.values()))
+    raise DataError(f"{source.name} has the splits {', '.join(source.splits)}; name one, as in {source.name}#SPLIT.")
+
+
+def settings_of(
+    *,
+    forms: str | None,
+    metric: str,
+    allocator: str,
+    recover: str = "none",
+    samples: int,
+    round_to: int,
+    ignore: Sequence[str] | None,
+    fixed: Sequence[str] | None,
+    seed: int,
+) -> Settings:
+    """The settings behind the options, unknown names refused before any work."""
+    return Settings(
+        forms=None if forms is None else tuple(name.strip() for name in forms.split(",")),
+        metric=metric,
+        allocator=allocator,
+        recover=recover,
+        samples=samples,
+        round_to=round_to,
+        ignore=tuple(ignore or ()),
+        fixed=parse_fixed(fixed or ()),
+        seed=seed,
+    )
+
+
+def example(source: ModelSource, text: str | None, samples: int = 1) -> Batch:
+    """A random batch of the network's own input size, or of the one that --input gives."""
+    size = source.input_size
+    if text is not None:
+        size = tuple(int(n) for n in numbers("--input", text))
+    if size is None:
+        raise ModelError(f"{source.spec} does not say what its inputs look like: give --input C,H,W, such as 3,224,224.")
+    generator = torch.Generator().manual_seed(0)
+    return Batch((torch.randn(samples, *size, generator=generator),))
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Comma-separated numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise DataError(f"{option} {text!r} is not understood: write numbers with commas, such as 0.5,0.5,0.5.") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    sizes = [int(n) for n in numbers("--size", text)]
+    if len(sizes) not in (1, 2):
+        raise DataError(f"--size {text!r} is not understood: write HEIGHT,WIDTH or one number for both.")
+    return sizes[0], sizes[-1]
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,159 @@
+"""Numbers and sentences, the same on the page, in the terminal and on the model card."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from polyad.records import Amount, Evaluation, Report
+
+NONE = "–"
+MINUS = "\N{MINUS SIGN}"
+
+
+class CostRow(NamedTuple):
+    """A cost as it is shown."""
+
+    name: str
+    before: str
+    after: str
+    kept: str
+    removed: str
+
+
+class QualityRow(NamedTuple):
+    """A figure of quality as it is shown."""
+
+    name: str
+    before: str
+    after: str
+    change: str
+
+
+def count(number: int | None) -> str:
+    """1234567 -> "1,234,567"."""
+    return NONE if number is None else f"{number:,}"
+
+
+def percent(share: float | None) -> str:
+    """0.3 -> "30.0 %"; a share that rounds to nothing keeps three digits."""
+    if share is None:
+        return NONE
+    value = 100 * share
+    return f"{value:.3g} %" if 0 < abs(value) < 0.05 else f"{value:.1f} %"
+
+
+def figure(number: float | None) -> str:
+    """Three significant digits: 0.0123456 -> "0.0123", 1.2e-9 -> "1.2e-09"."""
+    if number is None:
+        return NONE
+    text = f"{number:#.3g}".rstrip(".")
+    return text.replace("-", MINUS, 1) if text.startswith("-") else text
+
+
+def signed(number: float, digits: int = 2) -> str:
+    """-1.5 -> "−1.50"; 1.5 -> "+1.50"; what rounds to nothing has no sign."""
+    text = f"{abs(number):.{digits}f}"
+    return text if not float(text) else ("+" if number > 0 else MINUS) + text
+
+
+def size(number: int) -> str:
+    """Decimal units: 1078888 -> "1.08 MB"."""
+    value, units = float(number), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{number:,} bytes" if units[0] == "bytes" else f"{value:.3g} {units[0]}"
+
+
+def removed(amount: Amount) -> float:
+    """The share that is gone; negative where it grew."""
+    return 1 - amount.kept
+
+
+def headline(report: Report) -> str:
+    """The one sentence: what it cost before and after, and what happened to the quality."""
+    amount = report.params
+    sentence = (
+        f"{report.model}: {count(amount.before)} → {count(amount.after)} parameters"
+        f" ({percent(amount.kept)} kept, {percent(removed(amount))} removed)"
+    )
+    quality = outcome(report)
+    return f"{sentence}; {quality}" if quality else sentence
+
+
+def outcome(report: Report) -> str:
+    """The quality half of the headline; empty where nothing was evaluated."""
+    after = report.after
+    if after is None:
+        return ""
+    change = _changes(after)
+    samples = f"on {count(after.samples)} samples"
+    if report.before is None or after.metric == "divergence":
+        text = f"{after.metric} {value_text(after)}" + (" from the original" if after.metric == "divergence" else "")
+        return f"{text} {samples}" + (f" ({change})" if change else "")
+    text = f"{after.metric} {value_text(report.before)} → {value_text(after)}"
+    difference = difference_text(after)
+    inside = ", ".join(part for part in (f"{difference} {samples}".strip(), change) if part)
+    return f"{text} ({inside})"
+
+
+def value_text(evaluation: Evaluation | None) -> str:
+    """The metric with its unit."""
+    if evaluation is None:
+        return NONE
+    return f"{evaluation.value:.2f} %" if evaluation.metric == "accuracy" else figure(evaluation.value)
+
+
+def difference_text(after: Evaluation) -> str:
+    """The paired difference with its standard error; empty where it is not known."""
+    if after.difference is None:
+        return ""
+    points = after.metric == "accuracy"
+    text = signed(after.difference) if points else figure(after.difference)
+    if after.standard_error is not None:
+        text += f" ± {after.standard_error:.2f}" if points else f" ± {figure(after.standard_error)}"
+    return f"{text} points" if points else text
+
+
+def cost_rows(report: Report) -> list[CostRow]:
+    """Parameters, MACs and bytes, before and after."""
+    named: tuple[tuple[str, Amount, Callable[[int], str]], ...] = (
+        ("parameters", report.params, count),
+        ("MACs for one sample", report.macs, count),
+        ("bytes", report.bytes, size),
+    )
+    return [
+        CostRow(name, show(amount.before), show(amount.after), percent(amount.kept), percent(removed(amount)))
+        for name, amount, show in named
+    ]
+
+
+def quality_rows(report: Report) -> list[QualityRow]:
+    """The metric, the loss, and what differs from the original network; empty where nothing was evaluated."""
+    before, after = report.before, report.after
+    if after is None and before is None:
+        return []
+    name = (after or before).metric  # type: ignore[union-attr]
+    rows = []
+    if name != "divergence":
+        rows.append(QualityRow(name, value_text(before), value_text(after), difference_text(after) if after else ""))
+    rows.append(QualityRow("loss (nats)", _loss(before), _loss(after), ""))
+    if after is not None:
+        divergence = after.value if name == "divergence" else after.divergence
+        rows.append(QualityRow("divergence from the original", NONE, figure(divergence), ""))
+        rows.append(QualityRow("predictions changed", NONE, count(after.changed), _changed_share(after)))
+    samples = [count(evaluation.samples) if evaluation else NONE for evaluation in (before, after)]
+    rows.append(QualityRow("samples", samples[0], samples[1], ""))
+    return [row for row in rows if (row.before, row.after) != (NONE, NONE)]
+
+
+def _loss(evaluation: Evaluation | None) -> str:
+    return NONE if evaluation is None or evaluation.loss is None else f"{evaluation.loss:.4f}"
+
+
+def _changes(after: Evaluation) -> str:
+    if after.changed is None:
+        return ""
+    return f"{count(after.changed)} {'prediction' if after.changed == 1 else 'predictions'} changed"
+
+
+def _changed_share(after: Evaluation) -> str:
+    return "" if after.changed is None or not after.samples else percent(after.changed / after.samples)

@@ -1,0 +1,53 @@
+"""Budgets: what is kept, always with a unit."""
+
+import pytest
+
+from polyad.budget import Budget
+from polyad.errors import BudgetError
+
+TOTALS = {"params": 1000, "macs": 5000}
+
+
+@pytest.mark.parametrize(
+    ("texts", "limits"),
+    [
+        ("params=50%", {"params": 500}),
+        (["params=33.3%", "macs=60%"], {"params": 333, "macs": 3000}),
+        ("params=120k,macs=2M", {"params": 120_000, "macs": 2_000_000}),
+        ("macs = 100 %", {"macs": 5000}),
+        ("params=1.5k", {"params": 1500}),
+    ],
+)
+def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> None:
+    budget = Budget.parse(texts)
+    assert budget.limits(TOTALS) == limits
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("parms=50%", "params, macs"),
+        ("params=0.5", "params=50%"),
+        ("params=1", "params=100%"),
+        ("params=0%", "above 0 %"),
+        ("params=101%", "at most at 100 %"),
+        ("params=-5%", "params=50%"),
+        ("params=half", "params=50%"),
+        ("params", "params=50%"),
+        ("params=50%,params=60%", "twice"),
+        ("", "UNIT=AMOUNT"),
+    ],
+)
+def test_what_is_not_says_how_to_write_it(text: str, says: str) -> None:
+    with pytest.raises(BudgetError, match=says):
+        Budget.parse(text)
+
+
+def test_python_budgets() -> None:
+    assert Budget(params=0.5).limits(TOTALS) == {"params": 500}
+    assert Budget(params=1.0).limits(TOTALS) == {"params": 1000}
+    assert Budget(macs=120).limits(TOTALS) == {"macs": 120}
+    for wrong in ({}, {"params": 0.0}, {"params": -0.5}, {"params": 1.5}, {"macs": 0}):
+        with pytest.raises(BudgetError):
+            Budget(**wrong)
