@@ -1,31 +1,233 @@
 """What a stage gets as data: batches that know how to run a network."""
-from collections.abc import Iterable
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter, tree_map
+from torch.utils.data import DataLoader, Dataset
+
+from polyad.errors import DataError, ModelError, NumericalError
+
+SAMPLES = 64
+"""Samples in a batch where the data comes without batches: a tensor or a Dataset."""
+
+EXPECTED = "a tensor, a tuple of tensors (the last one may be labels), a dict of tensors or a Batch"
+
 
 @dataclass(frozen=True)
 class Batch:
+    """Inputs of one forward pass, with their labels where there are any.
+
+    Attributes:
+        args: positional inputs, tensors (samples, ...).
+        kwargs: inputs by name, tensors (samples, ...).
+        labels: (samples,) class indices, or whatever the data calls labels.
+    """
+
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     labels: Tensor | None = None
+
     def run(self, model: nn.Module) -> Any:
-        return model(*self.args, **self.kwargs)
+        """model(*args, **kwargs), the inputs moved to where the model is."""
+        parameter = next(model.parameters(), None)
+        here = self if parameter is None else self.to(parameter.device)
+        return model(*here.args, **here.kwargs)
+
     @property
     def size(self) -> int:
-        return len(self.args[0] if self.args else next(iter(self.kwargs.values())))
+        """Number of samples: the first axis of the first input that has one."""
+        return next((len(leaf) for leaf in tree_iter((self.args, self.kwargs)) if _has_samples(leaf)), 1)
+
     def take(self, n: int) -> "Batch":
-        return Batch(tuple(a[:n] for a in self.args), {k: v[:n] for k, v in self.kwargs.items()}, None if self.labels is None else self.labels[:n])
+        """The first n samples; inputs that all samples share (no axis of that size) stay as they are."""
+        size = self.size
+        if n >= size:
+            return self
+        return self._each(lambda leaf: leaf[:n] if _has_samples(leaf) and len(leaf) == size else leaf)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device."""
+        return self._each(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+
+    def _each(self, change: Callable[[Any], Any]) -> "Batch":
+        return Batch(*tree_map(change, (self.args, self.kwargs, self.labels)))
+
+
+def as_batch(item: Any) -> Batch:
+    """One item of a data loader as a batch.
+
+    A tensor is the input. In a tuple the last element is the labels when it is an integer tensor with at most one axis, or
+    one with more axes behind floating-point inputs (class maps); all else is input, so two float tensors are two inputs. A
+    label without an axis belongs to one sample without a batch axis, as a Dataset gives it; that axis is added. In a dict
+    "labels" or "label" is taken out and the rest goes in by name. A `Batch` says what it is.
+
+    Raises:
+        DataError: it is none of these, or there is not one label per sample.
+    """
+    if isinstance(item, Batch):
+        batch = item
+    elif isinstance(item, Tensor):
+        batch = Batch((item,))
+    elif isinstance(item, Mapping):
+        batch = _from_mapping(item)
+    elif isinstance(item, (tuple, list)) and item:
+        batch = _from_sequence(tuple(item))
+    else:
+        empty = " without elements" if isinstance(item, (tuple, list)) else ""
+        raise DataError(f"it is a {type(item).__name__}{empty}; expected {EXPECTED}")
+    return _checked(batch)
+
 
 def as_batches(data: Any, samples: int | None = None) -> list[Batch]:
-    out = []
-    left = samples or 10**12
-    for d in data:
-        if isinstance(d, Batch): b = d
-        elif isinstance(d, (tuple, list)): b = Batch((d[0],), {}, d[1])
-        else: b = Batch((d,))
-        b = b.take(min(left, b.size)); left -= b.size
-        out.append(b)
-        if left <= 0: break
-    return out
+    """All batches of some data, or the first ones that hold `samples` samples (the last one is cut).
+
+    Args:
+        data: a DataLoader, an iterable of tensors, tuples, dicts or `Batch`, a Dataset, or one of these items, which holds
+            all samples. An iterator is read no further than needed.
+        samples: how many; all of them by default.
+
+    Raises:
+        DataError: there are no samples, or it is not data.
+        NumericalError: an input holds NaN or infinity.
+    """
+    return list(each_batch(data, samples))
+
+
+def each_batch(data: Any, samples: int | None = None) -> Iterator[Batch]:
+    """The batches of `as_batches` one by one, so that a large data set need not fit into memory."""
+    if samples is not None and samples < 1:
+        raise DataError(f"{samples} samples were asked for; at least one is needed.")
+    left, found = samples, False
+    for number, item in enumerate(_items(data), 1):
+        batch = _read(item, number)
+        if not batch.size:
+            continue
+        found = True
+        batch = batch if left is None else batch.take(left)
+        yield batch
+        left = None if left is None else left - batch.size
+        if left is not None and left <= 0:  # before the next item is asked for: a generator may be needed again
+            return
+    if not found:
+        raise DataError("The data is empty: expected at least one sample. A generator that was read before gives no more.")
+
+
+def outputs_tensor(output: Any) -> Tensor:
+    """What a network returns as one tensor: itself, its `logits`, or the first tensor in it.
+
+    Raises:
+        ModelError: there is no tensor in it.
+    """
+    found = _find_tensor(output)
+    if found is None:
+        raise ModelError(
+            f"The network returns a {type(output).__name__} without a tensor; expected a tensor, a tuple or dict of them, "
+            "or an output with `logits`."
+        )
+    return found
+
+
+def is_integer(value: Any) -> bool:
+    """Whether it is a tensor of whole numbers (bool counts as a mask)."""
+    return isinstance(value, Tensor) and not (
+        value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    )
+
+
+def _find_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    inner = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
+    return next((found for found in map(_find_tensor, inner) if found is not None), None)
+
+
+def _from_mapping(item: Mapping[str, Any]) -> Batch:
+    inputs = dict(item)
+    labels = inputs.pop("label", None)
+    labels = inputs.pop("labels", labels)
+    if not any(_has_samples(leaf) for leaf in tree_iter(inputs)):
+        raise DataError(f"it is a dict without input tensors (keys: {', '.join(map(str, item)) or 'none'})")
+    return Batch((), inputs, labels if labels is None or isinstance(labels, Tensor) else torch.as_tensor(labels))
+
+
+def _from_sequence(item: tuple[Any, ...]) -> Batch:
+    if not isinstance(item[0], (Tensor, tuple, list, Mapping)):
+        raise DataError(f"it is a tuple that begins with a {type(item[0]).__name__}; expected {EXPECTED}")
+    *inputs, last = item
+    if isinstance(last, int) and not isinstance(last, bool):
+        last = torch.tensor(last)
+    if not inputs or not _are_labels(inputs, last):
+        return Batch(item)
+    if last.dim() == 0:
+        inputs = tree_map(lambda leaf: leaf[None] if isinstance(leaf, Tensor) else leaf, inputs)
+    return Batch(tuple(inputs), {}, last.reshape(1) if last.dim() == 0 else last)
+
+
+def _are_labels(inputs: list[Any], last: Any) -> bool:
+    first = next((leaf for leaf in tree_iter(inputs) if isinstance(leaf, Tensor)), None)
+    class_maps = first is not None and first.is_floating_point()
+    return is_integer(last) and (last.dim() <= 1 or class_maps)
+
+
+def _checked(batch: Batch) -> Batch:
+    if batch.labels is not None and batch.labels.dim() and len(batch.labels) != batch.size:
+        raise DataError(f"it has {batch.size} samples and {len(batch.labels)} labels; expected one label per sample")
+    return batch
+
+
+def _items(data: Any) -> Iterable[Any]:
+    """What to iterate over; data that is itself one batch, or samples without batches, is cut into batches."""
+    if isinstance(data, (Batch, Tensor, Mapping)) or (isinstance(data, tuple) and _is_labelled(data)):
+        return _cut(_read(data, 1))
+    if isinstance(data, Dataset):
+        return DataLoader(data, SAMPLES)
+    if isinstance(data, str):
+        raise DataError(f"The data is the text {data!r}; open it first, with polyad.open_data({data!r}).")
+    if isinstance(data, nn.Module) or not isinstance(data, Iterable):
+        raise DataError(
+            f"The data is a {type(data).__name__}, which cannot be iterated over; expected a DataLoader, a Dataset, "
+            "an iterable of tensors, tuples or dicts, or a tensor."
+        )
+    return data
+
+
+def _is_labelled(data: tuple[Any, ...]) -> bool:
+    """(inputs, labels) in place of a list of batches: a tuple of batches does not end in whole numbers of that count."""
+    return len(data) > 1 and isinstance(data[0], Tensor) and is_integer(data[-1]) and data[0].shape[:1] == data[-1].shape
+
+
+def _cut(batch: Batch) -> Iterator[Batch]:
+    size = batch.size
+
+    def part(leaf: Any, start: int) -> Any:
+        return leaf[start : start + SAMPLES] if _has_samples(leaf) and len(leaf) == size else leaf
+
+    for start in range(0, size, SAMPLES):
+        yield Batch(*tree_map(lambda leaf, start=start: part(leaf, start), (batch.args, batch.kwargs, batch.labels)))
+
+
+def _read(item: Any, number: int) -> Batch:
+    try:
+        batch = as_batch(item)
+    except DataError as error:
+        raise DataError(f"Batch {number} of the data cannot be read: {error}.") from None
+    named = [*((f"input {i}", value) for i, value in enumerate(batch.args)), *batch.kwargs.items()]
+    for name, value in named:
+        for leaf in tree_iter(value):
+            if isinstance(leaf, Tensor) and not leaf.isfinite().all():
+                raise NumericalError(
+                    f"Batch {number} of the data holds NaN or infinity in {name}, of shape {tuple(leaf.shape)}; "
+                    "expected finite numbers. Leave these samples out, or look at the division that made them."
+                )
+    return batch
+
+
+def _has_samples(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() > 0

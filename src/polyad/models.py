@@ -1,4 +1,4 @@
-"""Open a network by its specification: "zoo:resnet20", "torchvision:resnet18", "timm:NAME", "hf:ID", "file.py:function"."""
+"""Open a network by its specification, as in "zoo:resnet20", "timm:resnet18" or "path/to/file.py:function"."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ class ModelSource:
             Python file or are random.
         input_size: shape of one sample without the batch, (3, 224, 224); None where it is not known.
         preprocessing: how pixels become its inputs; None where it is not known or the inputs are no images.
-        trained: False where the weights are random: a zoo network without a file. The function of a Python file is taken
-            to return a trained network.
+        trained: False where the weights are random: a zoo network without a file. The function of a Python file is
+            taken to return a trained network.
     """
 
     module: nn.Module

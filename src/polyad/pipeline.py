@@ -9,6 +9,7 @@ from torch import nn
 from polyad.allocators.allocate import allocate
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
+from polyad.cost import recounted
 from polyad.errors import BudgetError
 from polyad.evaluation import evaluate
 from polyad.observe import observe
@@ -95,7 +96,7 @@ def compress(
             raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
         with clock("propose and allocate"):
             plan = _decide(model, seen, budget, settings, progress)
-    plan = plan.model_copy(update={"model": source, "refused": seen.trace.refused})
+    plan = recounted(plan).model_copy(update={"model": source, "refused": seen.trace.refused})
     with clock("fit"):
         fitted = factorise(model, plan, seen.statistics, progress=progress)
     student = rebuild(model, fitted)

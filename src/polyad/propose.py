@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from polyad.cost import site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
 from polyad.metrics import METRICS, Metric, held_out_norm
@@ -88,11 +89,6 @@ def dense_candidate(site: Site) -> Candidate:
     return Candidate(site=site.name, form=DENSE, rank=(), params=site.params, macs=site.macs, error=0.0, damage=0.0)
 
 
-def site_macs(site: Site, form: Decomposition, rank: Rank) -> int:
-    """For one sample, all runs together."""
-    return sum(run.times * form.macs(site.layer, rank, run.size) for run in site.runs)
-
-
 def _candidates(
     site: Site, form: Decomposition, problem: Problem, unseen: Problem | None, ranks: Sequence[Rank]
 ) -> list[Candidate]:
@@ -104,8 +100,8 @@ def _candidates(
                 site=site.name,
                 form=form.name,
                 rank=fitted.rank,
-                params=form.params(site.layer, fitted.rank),
-                macs=site_macs(site, form, fitted.rank),
+                params=site_params(site, form.name, fitted.rank),
+                macs=site_macs(site, form.name, fitted.rank),
                 error=fitted.error,
                 damage=fitted.error if unseen is None else unseen.relative(approximation),
             )

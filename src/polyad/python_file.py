@@ -4,7 +4,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import isclass, isroutine
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ def is_python_file(spec: str) -> bool:
 
 
 def call_function(spec: str, error: type[PolyadError]) -> Any:
-    """What the function returns, called without arguments; a thing that is not callable is itself the answer.
+    """What the function or class gives, called without arguments; anything else (a network) is itself the answer.
 
     Args:
         spec: "path/to/file.py:function".
@@ -37,7 +39,7 @@ def call_function(spec: str, error: type[PolyadError]) -> Any:
             raise error(f"{file} has no function {name!r}. It defines: {', '.join(_defined(module)) or 'none'}.")
         found = getattr(module, name)
         with _blaming(spec, path, error):
-            return found() if callable(found) else found
+            return found() if isroutine(found) or isclass(found) or isinstance(found, partial) else found
 
 
 def _imported(path: Path) -> ModuleType:

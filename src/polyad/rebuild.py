@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from polyad.cost import check_choice
 from polyad.decompositions.base import FORMS
-from polyad.errors import FormError, PlanError
+from polyad.errors import PlanError
 from polyad.layers import LAYER_TYPES, LayerSpec
 from polyad.metrics import METRICS, Metric
 from polyad.progress import Progress, silent
@@ -65,7 +66,7 @@ def factorise(
     chosen = [choice for choice in plan.choices if not choice.dense]
     for choice in chosen:
         check_fits(model, choice)
-        check_rank(choice)
+        check_choice(choice)
         if norm.needs_inputs and choice.site.name not in statistics:
             raise PlanError(f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}.")
 
@@ -91,14 +92,6 @@ def swap(model: nn.Module, choices: Sequence[Choice]) -> None:
             check_fits(model, choice)
             module = model.get_submodule(choice.site.name)
             _put(model, choice, _skeleton(choice, module.weight))  # type: ignore[arg-type]
-
-
-def check_rank(choice: Choice) -> None:
-    """Raise FormError, with the layer's name, for a form or rank that the layer cannot take."""
-    try:
-        FORMS[choice.form].check(choice.site.layer, choice.rank)
-    except FormError as error:
-        raise FormError(f"{choice.site.name}: {error}") from None
 
 
 def check_fits(model: nn.Module, choice: Choice) -> None:

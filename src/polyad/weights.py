@@ -49,7 +49,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file can raise anything: KeyError, EOFError, BadZipFile, UnpicklingError ...
         detail = str(error).strip().splitlines()
         cause = f"{type(error).__name__}: {detail[0]}" if detail else type(error).__name__
-        raise ModelError(f"{path} is damaged or not a {path.suffix} file ({cause}); copy or download it again.") from error
+        raise ModelError(f"{path} is damaged or not a {path.suffix} file ({cause}); get it once more.") from error
     return _without_prefix(_tensors(found, path))
 
 
@@ -77,7 +77,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             " were trained for, or the weights of this one."
         )
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not _finite(tensor):
             raise NumericalError(f"{name} in {path} holds NaN or infinity; use weights of a training that converged.")
     try:
         model.load_state_dict(state)
@@ -116,10 +116,10 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_npz(path: Path) -> Any:
-    found = np.load(path, allow_pickle=False)
-    if not isinstance(found, np.lib.npyio.NpzFile):
-        raise ModelError(f"{path} holds one unnamed array: save named ones with numpy.savez.")
-    with found:
+    with path.open("rb") as file:
+        found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ModelError(f"{path} holds one unnamed array: save named ones with numpy.savez.")
         return {name: _from_numpy(name, found[name], path) for name in found.files}
 
 
@@ -191,6 +191,11 @@ def _differences(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
             wrong.append(f"{name} expected floating-point numbers, came {came.dtype}")
     sorts = (("missing", missing), ("unexpected", unexpected), ("mismatched", wrong))
     return [f"{len(names)} {sort} ({_first(names)})" for sort, names in sorts if names]
+
+
+def _finite(tensor: Tensor) -> bool:
+    values = tensor.float() if tensor.element_size() == 1 else tensor  # torch does not look into 8-bit floats
+    return bool(torch.isfinite(values).all())
 
 
 def _first(names: list[str]) -> str:

@@ -32,7 +32,7 @@ class Hub:
         example: a specification, for messages.
         build: name -> the architecture alone.
         inputs: name, network -> what is known about its inputs.
-        pretrained: name -> the trained network and what its weights are called; None where there are only architectures.
+        pretrained: name -> the trained network and what its weights are called; None where there are none.
     """
 
     name: str
@@ -52,7 +52,9 @@ def library(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name == name:
-            raise ModelError(f"This network needs {name}, which is not installed: pip install polyad[{extra}]") from None
+            raise ModelError(
+                f"{name} is needed for this network and not installed: pip install polyad[{extra}]"
+            ) from None
         raise ModelError(f"{name} cannot be imported ({brief(error)}): pip install polyad[{extra}]") from error
     except Exception as error:  # torchvision with a build of another torch raises RuntimeError
         raise ModelError(

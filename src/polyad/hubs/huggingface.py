@@ -54,14 +54,14 @@ def _kind(name: str) -> tuple[Any, Any]:
         if "custom code" not in str(error):
             raise
         raise ModelError(
-            f"hf:{name} is made of code in its repository, which Polyad never executes: build the network in a Python file"
-            " of your own (file.py:function)."
+            f"hf:{name} is made of code in its repository, which Polyad never executes: build the network in a Python"
+            " file of your own (file.py:function)."
         ) from None
     saved = (getattr(config, "architectures", None) or ["none"])[0]
     kind = getattr(transformers, saved, None)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise ModelError(
-            f"hf:{name} was saved from the class {saved}, which this transformers does not have: upgrade transformers, or"
+            f"hf:{name} was saved from the class {saved}, which this transformers does not have: upgrade it, or"
             " build the network in a Python file (file.py:function)."
         )
     return kind, config
@@ -78,4 +78,6 @@ def _size(found: Any) -> tuple[int, int] | None:
     return None if height is None or width is None else (height, width)
 
 
-HUBS.register("hf", Hub(name="hf", example="hf:openai-community/gpt2", build=build, inputs=inputs, pretrained=pretrained))
+HUBS.register(
+    "hf", Hub(name="hf", example="hf:openai-community/gpt2", build=build, inputs=inputs, pretrained=pretrained)
+)

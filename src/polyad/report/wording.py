@@ -45,6 +45,8 @@ def figure(number: float | None) -> str:
     """Three significant digits: 0.0123456 -> "0.0123", 1.2e-9 -> "1.2e-09"."""
     if number is None:
         return NONE
+    if number == 0:
+        return "0"
     text = f"{number:#.3g}".rstrip(".")
     return text.replace("-", MINUS, 1) if text.startswith("-") else text
 

@@ -5,7 +5,7 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.
 
 from functools import partial
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyad.records import Preprocessing

@@ -1,0 +1,41 @@
+"""What a choice costs: parameters and MACs of a site in a form at a rank."""
+
+from polyad.decompositions.base import FORMS
+from polyad.errors import FormError
+from polyad.records import DENSE, Choice, Plan, Rank, Site
+
+
+def site_params(site: Site, form: str, rank: Rank) -> int:
+    """Parameters, bias included."""
+    return site.params if form == DENSE else FORMS[form].params(site.layer, rank)
+
+
+def site_macs(site: Site, form: str, rank: Rank) -> int:
+    """Multiply-accumulates for one sample, all runs together."""
+    if form == DENSE:
+        return site.macs
+    return sum(run.times * FORMS[form].macs(site.layer, rank, run.size) for run in site.runs)
+
+
+def check_choice(choice: Choice) -> None:
+    """Raise FormError, with the layer's name, for a form or rank that the layer cannot take."""
+    if choice.dense:
+        return
+    try:
+        FORMS[choice.form].check(choice.site.layer, choice.rank)
+    except FormError as error:
+        raise FormError(f"{choice.site.name}: {error}") from None
+
+
+def recounted(plan: Plan) -> Plan:
+    """The plan with the costs that its forms and ranks have: an edit by hand changes those and not the sums."""
+    return plan.model_copy(update={"choices": tuple(map(_recounted, plan.choices))})
+
+
+def _recounted(choice: Choice) -> Choice:
+    check_choice(choice)
+    params = site_params(choice.site, choice.form, choice.rank)
+    macs = site_macs(choice.site, choice.form, choice.rank)
+    if (params, macs) == (choice.params, choice.macs):
+        return choice
+    return choice.model_copy(update={"params": params, "macs": macs, "why": "edited by hand"})
