@@ -29,7 +29,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Polyad needs Python 3.11 or newer; found $$(python3 --version 2>&1 || echo none)." \
+		echo "Polyad needs Python 3.11 or newer; found $$("$(or $(PYTHON),python3)" --version 2>&1 || echo none)." \
 			"Install it, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e ".[dev]"

@@ -48,7 +48,9 @@ def menus(draw: st.DrawFn, most_sites: int = 4) -> Menu:
         shares = draw(st.lists(st.floats(0.05, 0.95), min_size=1, max_size=5))
         damages = draw(st.lists(st.floats(0.001, 1), min_size=len(shares), max_size=len(shares)))
         tilt = draw(st.floats(0.5, 1.5))
-        options.append([(int(width**2 * s) + 1, int(3 * width**2 * s * tilt) + 1, d) for s, d in zip(shares, damages, strict=True)])
+        options.append(
+            [(int(width**2 * s) + 1, int(3 * width**2 * s * tilt) + 1, d) for s, d in zip(shares, damages, strict=True)]
+        )
     return menu_of(options, widths)
 
 

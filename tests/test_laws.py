@@ -4,19 +4,18 @@ from copy import deepcopy
 
 import pytest
 import torch
-from awkward import LAYERS, build
 from torch import nn
 
+from awkward import LAYERS, build
 from polyad.batches import Batch, as_batches
 from polyad.cost import site_macs
 from polyad.decompositions.base import FORMS
 from polyad.errors import FormError
 from polyad.metrics import METRICS
 from polyad.observe import observe
-from polyad.propose import problems
 from polyad.rebuild import factorise, rebuild
 from polyad.records import Choice, Plan, Rank, Site, Trace
-from polyad.solvers import fit, fit_path
+from polyad.solvers import fit, fit_path, problems
 from polyad.trace import trace
 
 PAIRS = [(form, layer) for form in FORMS for layer in LAYERS]
@@ -66,7 +65,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(("form", "layer"), PAIRS)
 def test_match_or_refuse(form: str, layer: str, dtype: torch.dtype, metric: str) -> None:
-    """1. The factorised layer equals the dense layer that carries the reconstructed weight, or the form says why not."""
+    """1. The factorised layer equals the dense layer that carries the reconstructed weight, or is refused."""
     model, inputs = build(layer, dtype)
     if dtype is torch.float16 and layer.startswith(("transposed3d", "conv3d")):
         pytest.skip("PyTorch has no float16 kernel for it on the CPU")
@@ -110,7 +109,7 @@ def test_error_never_rises_with_the_rank(form: str, layer: str, metric: str) -> 
     """3."""
     model, inputs, found, site = carried(form, layer)
     statistics = observe(model, found.sites, as_batches([inputs]))
-    problem, _ = problems(model, site, METRICS[metric], statistics[site.name])
+    problem, _ = problems(site, model[0].weight, METRICS[metric], statistics[site.name])
     errors = [fitted.error for fitted in fit_path(FORMS[form], site.layer, problem, ladder(form, site), steps=10)]
     assert all(b <= a + 1e-12 for a, b in zip(errors, errors[1:], strict=False)), errors
 
@@ -145,7 +144,7 @@ def test_same_input_same_factors(form: str) -> None:
     """7. Also while other fits run beside it: nothing random, nothing shared."""
     model, inputs, found, site = carried(form, "conv3x3")
     statistics = observe(model, found.sites, as_batches([inputs]))
-    problem, _ = problems(model, site, METRICS["inputs"], statistics[site.name])
+    problem, _ = problems(site, model[0].weight, METRICS["inputs"], statistics[site.name])
     rank = middle(FORMS[form].max_rank(site.layer))
     first, second = (fit(FORMS[form], site.layer, problem, rank).factors for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from awkward import LAYERS, build
 from torch import nn
 
+from awkward import LAYERS, build
 from polyad import patches
 from polyad.batches import Batch, as_batches
 from polyad.errors import DataError, NumericalError

@@ -8,11 +8,11 @@ from torch import nn
 
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
-from polyad.evaluation import divergence, outputs
+from polyad.evaluate import divergence, outputs
 from polyad.pipeline import compress
 from polyad.progress import silent
-from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.records import Plan
+from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.trace import trace
 
 
@@ -95,9 +95,7 @@ def test_a_kept_correction_matches_mean_and_variance(name: str) -> None:
     work, inputs = lesson(name)
     first = next(choice for choice in work.plan.choices)
     single = work.plan.model_copy(update={"choices": (first,)})
-    RECOVERIES["statistics"].run(
-        Lesson(work.student, work.teacher, single, work.calibration, work.held_out, silent)
-    )
+    RECOVERIES["statistics"].run(Lesson(work.student, work.teacher, single, work.calibration, work.held_out, silent))
     end = 2 if name == "norms" else 1
     with torch.no_grad():
         batch = work.calibration[0].args[0]

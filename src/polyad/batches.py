@@ -43,11 +43,13 @@ class Batch:
         return next((len(leaf) for leaf in tree_iter((self.args, self.kwargs)) if _has_samples(leaf)), 1)
 
     def take(self, n: int) -> "Batch":
-        """The first n samples; inputs that all samples share (no axis of that size) stay as they are."""
+        """The first n samples."""
+        return self if n >= self.size else self.part(0, n)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Samples start ... stop - 1; inputs that all samples share (no axis of that size) stay as they are."""
         size = self.size
-        if n >= size:
-            return self
-        return self._each(lambda leaf: leaf[:n] if _has_samples(leaf) and len(leaf) == size else leaf)
+        return self._each(lambda leaf: leaf[start:stop] if _has_samples(leaf) and len(leaf) == size else leaf)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
@@ -60,10 +62,10 @@ class Batch:
 def as_batch(item: Any) -> Batch:
     """One item of a data loader as a batch.
 
-    A tensor is the input. In a tuple the last element is the labels when it is an integer tensor with at most one axis, or
-    one with more axes behind floating-point inputs (class maps); all else is input, so two float tensors are two inputs. A
-    label without an axis belongs to one sample without a batch axis, as a Dataset gives it; that axis is added. In a dict
-    "labels" or "label" is taken out and the rest goes in by name. A `Batch` says what it is.
+    A tensor is the input. In a tuple the last element is the labels when it is an integer tensor with at most one axis,
+    or one with more axes behind floating-point inputs (class maps); all else is input, so two float tensors are two
+    inputs. A label without an axis belongs to one sample without a batch axis, as a Dataset gives it; that axis is
+    added. In a dict "labels" or "label" is taken out and the rest goes in by name. A `Batch` says what it is.
 
     Raises:
         DataError: it is none of these, or there is not one label per sample.
@@ -86,8 +88,8 @@ def as_batches(data: Any, samples: int | None = None) -> list[Batch]:
     """All batches of some data, or the first ones that hold `samples` samples (the last one is cut).
 
     Args:
-        data: a DataLoader, an iterable of tensors, tuples, dicts or `Batch`, a Dataset, or one of these items, which holds
-            all samples. An iterator is read no further than needed.
+        data: a DataLoader, an iterable of tensors, tuples, dicts or `Batch`, a Dataset, or one of these items, which
+            holds all samples. An iterator is read no further than needed.
         samples: how many; all of them by default.
 
     Raises:
@@ -113,7 +115,7 @@ def each_batch(data: Any, samples: int | None = None) -> Iterator[Batch]:
         if left is not None and left <= 0:  # before the next item is asked for: a generator may be needed again
             return
     if not found:
-        raise DataError("The data is empty: expected at least one sample. A generator that was read before gives no more.")
+        raise DataError("The data is empty: expected at least one sample (a generator can be read only once).")
 
 
 def outputs_tensor(output: Any) -> Tensor:
@@ -125,8 +127,8 @@ def outputs_tensor(output: Any) -> Tensor:
     found = _find_tensor(output)
     if found is None:
         raise ModelError(
-            f"The network returns a {type(output).__name__} without a tensor; expected a tensor, a tuple or dict of them, "
-            "or an output with `logits`."
+            f"The network returns a {type(output).__name__} without a tensor; expected a tensor, a tuple or dict of "
+            "them, or an output with `logits`: wrap the network so that it returns one."
         )
     return found
 
@@ -161,18 +163,16 @@ def _from_sequence(item: tuple[Any, ...]) -> Batch:
     if not isinstance(item[0], (Tensor, tuple, list, Mapping)):
         raise DataError(f"it is a tuple that begins with a {type(item[0]).__name__}; expected {EXPECTED}")
     *inputs, last = item
-    if isinstance(last, int) and not isinstance(last, bool):
-        last = torch.tensor(last)
-    if not inputs or not _are_labels(inputs, last):
+    labels = torch.tensor(last) if type(last) is int else last
+    if not inputs or not _are_labels(inputs, labels):
         return Batch(item)
-    if last.dim() == 0:
+    if labels.dim() == 0:
         inputs = tree_map(lambda leaf: leaf[None] if isinstance(leaf, Tensor) else leaf, inputs)
-    return Batch(tuple(inputs), {}, last.reshape(1) if last.dim() == 0 else last)
+    return Batch(tuple(inputs), {}, labels.reshape(1) if labels.dim() == 0 else labels)
 
 
 def _are_labels(inputs: list[Any], last: Any) -> bool:
-    first = next((leaf for leaf in tree_iter(inputs) if isinstance(leaf, Tensor)), None)
-    class_maps = first is not None and first.is_floating_point()
+    class_maps = any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_iter(inputs))
     return is_integer(last) and (last.dim() <= 1 or class_maps)
 
 
@@ -199,18 +199,14 @@ def _items(data: Any) -> Iterable[Any]:
 
 
 def _is_labelled(data: tuple[Any, ...]) -> bool:
-    """(inputs, labels) in place of a list of batches: a tuple of batches does not end in whole numbers of that count."""
-    return len(data) > 1 and isinstance(data[0], Tensor) and is_integer(data[-1]) and data[0].shape[:1] == data[-1].shape
+    """(inputs, labels) in place of a list of batches: one whole number for each row of the first tensor."""
+    if len(data) < 2 or not isinstance(data[0], Tensor):
+        return False
+    return is_integer(data[-1]) and data[-1].shape == data[0].shape[:1]
 
 
 def _cut(batch: Batch) -> Iterator[Batch]:
-    size = batch.size
-
-    def part(leaf: Any, start: int) -> Any:
-        return leaf[start : start + SAMPLES] if _has_samples(leaf) and len(leaf) == size else leaf
-
-    for start in range(0, size, SAMPLES):
-        yield Batch(*tree_map(lambda leaf, start=start: part(leaf, start), (batch.args, batch.kwargs, batch.labels)))
+    return (batch.part(start, start + SAMPLES) for start in range(0, batch.size, SAMPLES))
 
 
 def _read(item: Any, number: int) -> Batch:

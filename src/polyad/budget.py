@@ -65,7 +65,9 @@ class Budget(Record):
         for part in ",".join(texts).split(","):
             unit, _, amount = (piece.strip() for piece in part.partition("="))
             if unit not in UNITS:
-                raise BudgetError(f"{part.strip()!r} is no budget: write UNIT=AMOUNT with a unit of {', '.join(UNITS)}.")
+                raise BudgetError(
+                    f"{part.strip()!r} is no budget: write UNIT=AMOUNT with a unit of {', '.join(UNITS)}."
+                )
             if unit in amounts:
                 raise BudgetError(f"The budget names {unit} twice.")
             amounts[unit] = _amount(unit, amount)

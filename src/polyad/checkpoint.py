@@ -1,8 +1,8 @@
 """Stage 8: a compressed network as a folder, and back.
 
-`plan.json` says which layers were replaced by what, `model.safetensors` holds the tensors under ordinary sub-module keys.
-Loading builds the original architecture without memory (on the meta device), swaps the layers that the plan names and fills
-them. No pickles; nothing named by the folder is executed.
+`plan.json` says which layers were replaced by what, `model.safetensors` holds the tensors under ordinary sub-module
+keys. Loading builds the original architecture without memory (on the meta device), swaps the layers that the plan
+names and fills them. No pickles; nothing named by the folder is executed.
 """
 
 import hashlib
@@ -80,7 +80,9 @@ def read_plan(path: str | Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise CheckpointError(f"{path} is not there or not readable, so {path.parent} is no folder of Polyad's.") from None
+        raise CheckpointError(
+            f"{path} is not there or not readable, so {path.parent} is no folder of Polyad's."
+        ) from None
     try:
         found = json.loads(text)
         version = found.get("version") if isinstance(found, dict) else None
@@ -98,7 +100,9 @@ def read_plan(path: str | Path) -> Plan:
 def _architecture(plan: Plan, folder: Path) -> nn.Module:
     """The original architecture; on the meta device where nothing in it is lost by that."""
     if not plan.model:
-        raise CheckpointError(f"{folder} holds a network of your own class: pass it as load({str(folder)!r}, model=...).")
+        raise CheckpointError(
+            f"{folder} holds a network of your own class: pass it as load({str(folder)!r}, model=...)."
+        )
     if ".py:" in plan.model:
         raise CheckpointError(
             f"{folder} was made from {plan.model}, and loading would run that file: if you trust it, say so with"
@@ -120,7 +124,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}); copy or compress again.") from None
+        raise CheckpointError(
+            f"{path} is damaged or not a safetensors file ({error}); copy or compress again."
+        ) from None
     if metadata.get("sha256") != _digest(tensors):
         raise CheckpointError(f"{path} does not hold what Polyad wrote (its checksum differs): copy or compress again.")
     for name, original in json.loads(metadata["aliases"]).items():

@@ -74,9 +74,15 @@ def open_model(spec: str, weights: str | Path | None = None) -> ModelSource:
     if weights is not None:
         load_weights(module, weights)
         origin = str(weights)
-    inputs = hub.inputs(name, module) if hub is not None else Inputs()
+    inputs = inputs_of(spec, module)
     trained = origin is not None or hub is None
     return ModelSource(module.eval(), spec, origin, inputs.input_size, inputs.preprocessing, trained)
+
+
+def inputs_of(spec: str, module: nn.Module) -> Inputs:
+    """What is known about the inputs of a network opened by a specification."""
+    hub, name = _parsed(spec)
+    return hub.inputs(name, module) if hub is not None else Inputs()
 
 
 def _parsed(spec: str) -> tuple[Hub | None, str]:

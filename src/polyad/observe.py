@@ -14,6 +14,7 @@ from polyad.progress import Progress, silent
 from polyad.records import Site, Statistics
 from polyad.splits import Call
 
+
 @dataclass
 class _Moments:
     """Running sums of one site, float64."""

@@ -1,7 +1,8 @@
 """Find the layers whose attributes other code reads while the network runs.
 
 A factorised layer is an `nn.Sequential`: it has no `weight` or `in_features` of its own. Code such as
-`x.to(self.proj.weight.dtype)` in a parent would fail, or quietly take another branch, so such a layer cannot be replaced.
+`x.to(self.proj.weight.dtype)` in a parent would fail, or quietly take another branch, so such a layer cannot be
+replaced.
 """
 
 from collections.abc import Iterator, Sequence

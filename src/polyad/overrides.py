@@ -54,7 +54,9 @@ def parse_fixed(texts: Sequence[str]) -> dict[str, tuple[str, Rank]]:
             fixed[name] = (DENSE, ())
             continue
         if not re.fullmatch(r"\d+(x\d+)*", rank):
-            raise PlanError(f"--set {text!r} is not understood: write LAYER=dense or LAYER=FORM:RANK, such as conv1=cp:12.")
+            raise PlanError(
+                f"--set {text!r} is not understood: write LAYER=dense or LAYER=FORM:RANK, such as conv1=cp:12."
+            )
         fixed[name] = (FORMS[form].name, tuple(int(r) for r in rank.split("x")))
     return fixed
 

@@ -11,7 +11,7 @@ from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
 from polyad.errors import BudgetError
-from polyad.evaluation import evaluate
+from polyad.evaluate import evaluate
 from polyad.observe import observe
 from polyad.overrides import ignoring
 from polyad.progress import Progress, silent
@@ -55,7 +55,8 @@ def plan(
 
     Args:
         model: a trained network; it is not changed.
-        data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the model.
+        data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the
+            model.
         budget: what to keep.
         options: the fields of `Settings`.
     """
@@ -133,6 +134,7 @@ def _recover(
     student: nn.Module, teacher: nn.Module, plan: Plan, seen: Observed, level: str, progress: Progress
 ) -> tuple[str, ...]:
     recovery = RECOVERIES[level]
-    if not seen.held_out:
+    batches = [batch for batch in seen.fitted if isinstance(batch, Batch)]
+    if level != "none" and not (batches and seen.held_out):
         return (f"{level}: left out, it needs batches of which some are held out",)
-    return recovery.run(Lesson(student, teacher, plan, seen.fitted, seen.held_out, progress))
+    return recovery.run(Lesson(student, teacher, plan, batches, seen.held_out, progress))

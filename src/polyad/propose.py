@@ -7,12 +7,12 @@ from torch import nn
 from polyad.cost import site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
-from polyad.metrics import METRICS, Metric, held_out_norm
+from polyad.metrics import METRICS
 from polyad.overrides import check_fixed
 from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
-from polyad.solvers import Problem, fit_path, problem_of
+from polyad.solvers import Problem, fit_path, problems
 from polyad.threads import side_by_side
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
@@ -54,7 +54,8 @@ def propose(
             raise DataError(f"The {norm.name} norm needs inputs of {site.name}; give data, or take the weights norm.")
 
     def options(site: Site) -> list[Candidate]:
-        problem, unseen = problems(model, site, norm, statistics.get(site.name))
+        weight = model.get_submodule(site.name).weight
+        problem, unseen = problems(site, weight, norm, statistics.get(site.name))  # type: ignore[arg-type]
         if site.name in settings.fixed:
             name, rank = settings.fixed[site.name]
             return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, unseen, [rank])
@@ -70,18 +71,6 @@ def propose(
     if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
         raise ModelError(_nothing(trace, forms))
     return Menu(candidates=menu, sites=trace.sites, params=trace.params, macs=trace.macs, metric=norm.name)
-
-
-def problems(
-    model: nn.Module, site: Site, norm: Metric, statistics: Statistics | None
-) -> tuple[Problem, Problem | None]:
-    """The weight of a site in the norm of the fit, and in that of the held-out inputs."""
-    weight = model.get_submodule(site.name).weight
-    if norm.matrix is None or statistics is None:
-        return problem_of(site, weight, None), None  # type: ignore[arg-type]
-    unseen = held_out_norm(site, statistics)
-    fitted = problem_of(site, weight, norm.matrix(site, statistics))  # type: ignore[arg-type]
-    return fitted, None if unseen is None else Problem(fitted.weight, unseen)
 
 
 def dense_candidate(site: Site) -> Candidate:

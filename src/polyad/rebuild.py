@@ -13,9 +13,8 @@ from polyad.errors import PlanError
 from polyad.layers import LAYER_TYPES, LayerSpec
 from polyad.metrics import METRICS, Metric
 from polyad.progress import Progress, silent
-from polyad.propose import problems
 from polyad.records import Choice, Plan, Statistics
-from polyad.solvers import fit
+from polyad.solvers import fit, problems
 from polyad.threads import side_by_side
 
 FINAL_STEPS = 300
@@ -68,7 +67,9 @@ def factorise(
         check_fits(model, choice)
         check_choice(choice)
         if norm.needs_inputs and choice.site.name not in statistics:
-            raise PlanError(f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}.")
+            raise PlanError(
+                f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}."
+            )
 
     def work(choice: Choice) -> Factorised:
         return _factorise_one(model, choice, norm, statistics.get(choice.site.name), steps)
@@ -102,7 +103,9 @@ def check_fits(model: nn.Module, choice: Choice) -> None:
     except AttributeError:
         raise PlanError(f"The plan replaces {name}, which {type(model).__name__} does not have.") from None
     if not isinstance(module, LAYER_TYPES):
-        raise PlanError(f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}.")
+        raise PlanError(
+            f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}."
+        )
     if (found := LayerSpec.of(module)) != choice.site.layer:
         raise PlanError(f"The plan was made for another {name}: {choice.site.layer} there, {found} in this network.")
 
@@ -111,7 +114,8 @@ def _factorise_one(
     model: nn.Module, choice: Choice, norm: Metric, statistics: Statistics | None, steps: int
 ) -> Factorised:
     site, form = choice.site, FORMS[choice.form]
-    problem, unseen = problems(model, site, norm, statistics)
+    weight = model.get_submodule(site.name).weight
+    problem, unseen = problems(site, weight, norm, statistics)  # type: ignore[arg-type]
     found = fit(form, site.layer, problem, choice.rank, steps=steps)
     approximation = form.reconstruct(found.factors).flatten(2)
     difference = problem.weight - approximation

@@ -245,7 +245,7 @@ class Evaluation(Record):
 
 
 class SiteReport(Record):
-    """One row of the report."""
+    """One row of the report; errors are squared norms relative to the squared norm of the original."""
 
     name: str
     label: str

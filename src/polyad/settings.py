@@ -30,7 +30,8 @@ class Settings(Record):
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
         round_to: ranks are multiples of this.
-        ignore: layers left alone: names, wildcards such as `layer1.*`, or regular expressions such as `re:.*downsample.*`.
+        ignore: layers left alone: names, wildcards such as `layer1.*`, or regular expressions such as
+            `re:.*downsample.*`.
         fixed: layers whose choice is given: name -> ("dense", ()) or (form, rank).
         seed: of everything random.
     """

@@ -37,7 +37,7 @@ def hold_out(batches: Sequence[Batch], share: float) -> tuple[list[Batch], list[
         if inside:
             fitted.append(batch.take(inside))
         if inside < batch.size:
-            held_out.append(_slice(batch, inside, batch.size))
+            held_out.append(batch.part(inside, batch.size))
         kept -= inside
     return fitted, held_out
 
@@ -54,7 +54,9 @@ def merge(batches: Sequence[Batch], samples: int) -> Batch:
         for column, leaf in zip(columns, more, strict=True):
             column.append(leaf)
         size += batch.size
-    joined = [torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0] for column in columns]
+    joined = [
+        torch.cat(column) if isinstance(column[0], Tensor) and column[0].dim() else column[0] for column in columns
+    ]
     args, kwargs = tree_unflatten(joined, spec)
     return Batch(args, kwargs, None).take(min(samples, size))
 
@@ -63,13 +65,3 @@ def _joinable(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape[1:] == b.shape[1:] and a.dim() == b.dim()
     return a == b
-
-
-def _slice(batch: Batch, start: int, stop: int) -> Batch:
-    """Samples start ... stop - 1."""
-
-    def cut(leaf: Any) -> Any:
-        return leaf[start:stop] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == batch.size else leaf
-
-    leaves, spec = tree_flatten((batch.args, batch.kwargs, batch.labels))
-    return Batch(*tree_unflatten([cut(leaf) for leaf in leaves], spec))

@@ -1,7 +1,7 @@
 """Side by side over sites, one thread each.
 
-The fits of one site are small: with several threads inside a product they spend their time waiting for each other (measured
-on two cores: up to 30 times slower), so each worker computes alone and the sites share the cores.
+The fits of one site are small: with several threads inside a product they spend their time waiting for each other
+(measured on two cores: up to 30 times slower), so each worker computes alone and the sites share the cores.
 """
 
 from collections.abc import Callable, Iterable, Iterator

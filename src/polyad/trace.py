@@ -176,11 +176,12 @@ def _is_standard(module: nn.Module, x: Tensor, output: Tensor) -> bool:
 
 def _reason(module: nn.Module, seen: _Seen, owners: dict[int, set[str]]) -> str | None:
     """Why the layer cannot be a site, or None."""
-    if is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
+    weight = module._parameters.get("weight")
+    if weight is None or is_parametrized(module):
         return "its weight is computed from other tensors (a parametrization): remove it first"
-    if module.weight.dtype not in FLOATING:
-        return f"its weight is {module.weight.dtype}, not a floating-point type"
-    if len(holders := owners[module.weight.data_ptr()]) > 1:
+    if weight.dtype not in FLOATING:
+        return f"its weight is {weight.dtype}, not a floating-point type"
+    if len(holders := owners[weight.data_ptr()]) > 1:
         return f"its weight is tied: {' and '.join(sorted(holders))} are one tensor"
     if not seen.runs:
         return "the example input never runs it: it is unused, or its parent reads its weight directly"

@@ -1,6 +1,6 @@
 """Stage 4: one choice per site, within the budget."""
 
-from polyad.allocators.base import ALLOCATORS, Selection, total, within
+from polyad.allocators.base import ALLOCATORS, total, within
 from polyad.budget import Budget
 from polyad.errors import BudgetError
 from polyad.records import DENSE, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
@@ -27,7 +27,7 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     selection = ALLOCATORS[allocator].select(menu, own)
     if selection is None or not within(selection, own):
         raise BudgetError(
-            f"The {allocator} allocator finds no plan that keeps {budget} at once, though each limit alone can be reached:"
+            f"The {allocator} allocator finds no plan that keeps {budget} at once, though each alone can be reached:"
             " raise one of them."
         )
     choices = tuple(_choice(site, selection[site.name], menu.candidates[site.name]) for site in menu.sites)

@@ -18,8 +18,8 @@ class Allocator:
         name: as on the command line.
         summary: one line.
         source: the paper.
-        select: menu and limits on the candidates' summed costs ({"params": ..., "macs": ...}) -> one candidate per site,
-            or None where this allocator finds none within the limits.
+        select: menu and limits on the candidates' summed costs ({"params": ..., "macs": ...}) -> one candidate per
+            site, or None where this allocator finds none within the limits.
     """
 
     name: str

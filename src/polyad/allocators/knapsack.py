@@ -1,7 +1,7 @@
 """The least summed damage within all limits: a multiple-choice knapsack, solved as a mixed-integer program.
 
-One candidate per site, "keep dense" among them. HiGHS (Huangfu and Hall, Math. Prog. Comp. 2018) through scipy finds the
-optimum; dominated candidates are taken out first.
+One candidate per site, "keep dense" among them. HiGHS (Huangfu and Hall, Math. Prog. Comp. 2018) through scipy finds
+the optimum; dominated candidates are taken out first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,8 @@ SECONDS = 60
 
 
 SLACK = (0.0, 2e-6, 2e-5)
-"""HiGHS keeps a limit to about 1e-6 of it; where that is not enough the limit is tightened by so much and solved again."""
+"""HiGHS keeps a limit to about 1e-6 of it; where that is not enough the limit is tightened by so much and solved
+again."""
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
@@ -58,7 +59,7 @@ def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selecti
     )
     if solution.x is None:
         return None
-    return {options[at].site: options[at] for at in np.flatnonzero(solution.x > 0.5)}
+    return {options[at].site: options[at] for at in np.flatnonzero(solution.x > 0.5).tolist()}
 
 
 def undominated(options: Sequence[Candidate], units: Sequence[str]) -> list[Candidate]:

@@ -48,7 +48,9 @@ def demo(
 def inspect(
     model: o.Model,
     weights: o.Weights = None,
-    input_size: Annotated[str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
@@ -132,7 +134,8 @@ def evaluate(
         typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option("--reference", metavar="MODEL", help="The original network, to measure divergence from.")
+        str | None,
+        typer.Option("--reference", metavar="MODEL", help="The original network, to measure divergence from."),
     ] = None,
     reference_weights: Annotated[
         Path | None, typer.Option("--reference-weights", metavar="FILE", help="State dict of --reference.")
@@ -160,7 +163,9 @@ def benchmark(
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one run.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=3, help="Timed runs of each network, in turn.")] = 30,
-    input_size: Annotated[str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Latency of a network; of a folder that Polyad wrote, against the dense network in the same run.
@@ -217,4 +222,3 @@ def main() -> None:
         traceback.print_exc()
         sys.stderr.write(f"polyad: failed: {error}\n")
         sys.exit(1)
-

@@ -31,6 +31,9 @@ def run(
         print_json(found)
         return
     for name, row in found.items():
-        say(f"{name}: {row['p50']:.2f} ms median, {row['p95']:.2f} ms p95, {row['params']:,} parameters, batch {batch_size}")
+        say(
+            f"{name}: {row['p50']:.2f} ms median, {row['p95']:.2f} ms p95,"
+            f" {row['params']:,} parameters, batch {batch_size}"
+        )
     if "dense" in timings:
         say(f"the network takes {timings['network'].p50 / timings['dense'].p50:.0%} of the dense network's time")

@@ -84,4 +84,6 @@ def summary(report: Report) -> dict[str, Any]:
 def _recipe(options: dict[str, Any], budget: list[str] | None, plan: Path | None) -> dict[str, Any]:
     """The options that differ from nothing, by the names that --recipe reads."""
     found = options | {"budget": budget, "plan": plan}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in found.items() if value is not None}
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in found.items() if value is not None
+    }

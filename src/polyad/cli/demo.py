@@ -14,7 +14,7 @@ from polyad.cli.console import bars, console, print_json, say
 from polyad.cli.evaluate import sentence
 from polyad.data import calibration_and_evaluation, loader, open_data
 from polyad.errors import CheckpointError
-from polyad.evaluation import evaluate
+from polyad.evaluate import evaluate
 from polyad.folders import check_writable
 from polyad.models import build_model
 from polyad.pipeline import compress
@@ -40,7 +40,13 @@ def run(out: Path, quiet: bool, as_json: bool) -> None:
     say(f"   {sentence(before)}", silent)
     say(f"2. Compress it to {BUDGET} and recover it; labels are not looked at.", silent)
     result = compress(
-        teacher, loader(calibration, 256), budget=BUDGET, evaluation=judged, source=MODEL, samples=512, progress=progress
+        teacher,
+        loader(calibration, 256),
+        budget=BUDGET,
+        evaluation=judged,
+        source=MODEL,
+        samples=512,
+        progress=progress,
     )
     for note in result.report.recovered:
         say(f"   {note}", silent)

@@ -48,7 +48,9 @@ def _as_json(model: str, found: Trace) -> dict:
 
 
 def _print(found: Trace) -> None:
-    table = Table("site", "layer", "weight (groups, out, in, kernel)", "params", "MACs", "forms", box=None, pad_edge=False)
+    table = Table(
+        "site", "layer", "weight (groups, out, in, kernel)", "params", "MACs", "forms", box=None, pad_edge=False
+    )
     for column in (3, 4):
         table.columns[column].justify = "right"
     for site in found.sites:
@@ -57,9 +59,12 @@ def _print(found: Trace) -> None:
         table.add_row(site.name, site.layer.label, shape, f"{site.params:,}", f"{site.macs:,}", forms or "none")
     console.print(table)
     for refusal in found.refused:
-        console.print(f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}", markup=False)
+        console.print(
+            f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}", markup=False
+        )
     console.print(
-        f"{len(found.sites)} sites, {len(found.refused)} refused; {found.params:,} parameters, {found.macs:,} MACs per sample,"
+        f"{len(found.sites)} sites, {len(found.refused)} refused;"
+        f" {found.params:,} parameters, {found.macs:,} MACs per sample,"
         f" {found.bytes:,} bytes",
         highlight=False,
     )

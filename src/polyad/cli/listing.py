@@ -6,14 +6,15 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.cli.console import console, print_json
 from polyad.decompositions.base import FORMS
 from polyad.metrics import METRICS
-from polyad.zoo import ZOO
+from polyad.zoo.base import ZOO
 
 
 def _rows(what: str) -> list[dict[str, str]]:
     if what == "forms":
         forms = [FORMS[name] for name in FORMS]
         return [
-            {"name": form.name, "equation": form.equation, "summary": form.summary, "source": form.source} for form in forms
+            {"name": form.name, "equation": form.equation, "summary": form.summary, "source": form.source}
+            for form in forms
         ]
     if what == "allocators":
         found = [ALLOCATORS[name] for name in ALLOCATORS]

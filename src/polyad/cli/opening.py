@@ -13,7 +13,7 @@ from polyad.batches import Batch
 from polyad.checkpoint import PLAN, load_network, read_plan
 from polyad.data import DataSource, calibration_and_evaluation, loader, open_data
 from polyad.errors import DataError, ModelError
-from polyad.models import ModelSource, build_model, open_model
+from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
 from polyad.records import Preprocessing
 from polyad.settings import Settings
@@ -48,10 +48,8 @@ def open_network(spec: str, weights: Path | None = None, original: str | None = 
         raise ModelError(f"{spec} brings its own weights: leave --weights out.")
     made_from = original or read_plan(Path(spec) / PLAN).model
     module = load_network(spec, None if original is None else build_model(original))
-    source = open_description(made_from)
-    return ModelSource(
-        module=module, spec=made_from, weights=spec, input_size=source[0], preprocessing=source[1], trained=True
-    )
+    inputs = inputs_of(made_from, module)
+    return ModelSource(module, made_from, spec, inputs.input_size, inputs.preprocessing, trained=True)
 
 
 def preprocessing_of(source: ModelSource, mean: str | None, std: str | None, size: str | None) -> Preprocessing | None:
@@ -127,7 +125,9 @@ def example(source: ModelSource, text: str | None, samples: int = 1) -> Batch:
     if text is not None:
         size = tuple(int(n) for n in numbers("--input", text))
     if size is None:
-        raise ModelError(f"{source.spec} does not say what its inputs look like: give --input C,H,W, such as 3,224,224.")
+        raise ModelError(
+            f"{source.spec} does not say what its inputs look like: give --input C,H,W, such as 3,224,224."
+        )
     generator = torch.Generator().manual_seed(0)
     return Batch((torch.randn(samples, *size, generator=generator),))
 
@@ -137,7 +137,9 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise DataError(f"{option} {text!r} is not understood: write numbers with commas, such as 0.5,0.5,0.5.") from None
+        raise DataError(
+            f"{option} {text!r} is not understood: write numbers with commas, such as 0.5,0.5,0.5."
+        ) from None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """The one interface of a decomposition: an einsum of small factors, and the standard layers that execute it.
 
-The equation is the definition. Its letters: `o` output channels, `i` input channels, `h`, `w` kernel axes, `k` all kernel
-axes as one, `n` input channels and kernel as one; every other letter is a rank. Each factor carries the groups of the
-layer as a leading dimension that the equation does not show; all groups share one rank.
+The equation is the definition. Its letters: `o` output channels, `i` input channels, `h`, `w` kernel axes, `k` all
+kernel axes as one, `n` input channels and kernel as one; every other letter is a rank. Each factor carries the groups
+of the layer as a leading dimension that the equation does not show; all groups share one rank.
 """
 
 from abc import ABC, abstractmethod

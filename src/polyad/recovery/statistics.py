@@ -1,13 +1,13 @@
 """Match the original network's mean and variance per channel at every site, where that brings the outputs closer.
 
-The student runs once over the calibration images, all in one batch. When it arrives at a site, the mean and variance of its
-output channels are brought to those of the teacher at the same site on the same images; every later site already sees the
-correction. It goes into the batch norm behind the site, or else into the site's bias and the rows of its last layer, and is
-kept only where the held-out divergence from the teacher falls.
+The student runs once over the calibration images, all in one batch. When it arrives at a site, the mean and variance
+of its output channels are brought to those of the teacher at the same site on the same images; every later site
+already sees the correction. It goes into the batch norm behind the site, or else into the site's bias and the rows of
+its last layer, and is kept only where the held-out divergence from the teacher falls.
 
-What is matched is the teacher's statistics on these images, not unit variance: re-estimating batch norm from scratch on a few
-hundred images would also undo what the network learned from its whole training set. Bias correction: Nagel et al.,
-"Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019.
+What is matched is the teacher's statistics on these images, not unit variance: re-estimating batch norm from scratch
+on a few hundred images would also undo what the network learned from its whole training set. Bias correction: Nagel
+et al., "Data-Free Quantization through Weight Equalization and Bias Correction", ICCV 2019.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
-from polyad.evaluation import divergence, outputs
+from polyad.evaluate import divergence, outputs
 from polyad.layers import LayerSpec
 from polyad.modes import evaluating
 from polyad.records import Site
@@ -58,7 +58,9 @@ def statistics(lesson: Lesson) -> tuple[str, ...]:
 
     _visit(lesson.student, sites, batch, correct)
     next(steps, None)
-    return (f"statistics: {kept} of {len(sites)} sites corrected, held-out divergence {before:.4g} -> {check.best:.4g}",)
+    return (
+        f"statistics: {kept} of {len(sites)} sites corrected, held-out divergence {before:.4g} -> {check.best:.4g}",
+    )
 
 
 class _Check:

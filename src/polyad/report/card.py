@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from polyad.records import Report, rank_text
+from polyad.records import Report
 from polyad.report import wording
 
 
@@ -59,7 +59,7 @@ def _method(report: Report) -> str:
         lines.append("\n".join(f"- {_plain(note)}" for note in report.recovered))
     if report.refused:
         left = "\n".join(f"- {_plain(refusal.name)}: {_plain(refusal.reason)}" for refusal in report.refused)
-        lines.append(f"Layers that were left as they are because no form can carry them:\n\n{left}")
+        lines.append(f"Layers that were left as they are:\n\n{left}")
     return "\n\n".join(lines)
 
 
@@ -68,7 +68,7 @@ def _layers(report: Report) -> str:
         (
             site.name,
             site.form,
-            rank_text(site.rank),
+            wording.rank(site.rank),
             f"{wording.count(site.params_before)} → {wording.count(site.params)}",
             wording.figure(site.output_error),
             wording.figure(site.held_out_error),

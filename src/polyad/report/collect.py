@@ -10,10 +10,10 @@ from torch import nn
 
 from polyad.linalg import eigh_descending
 from polyad.metrics import METRICS
-from polyad.propose import problems
 from polyad.rebuild import Factorised
 from polyad.records import Amount, Choice, Evaluation, Plan, Report, SiteReport, Statistics, Trace
 from polyad.settings import Settings
+from polyad.solvers import problems
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _row(evidence: Evidence, choice: Choice, fitted: Factorised | None) -> SiteR
         macs=choice.macs,
         weight_error=fitted.weight_error if fitted else 0.0,
         output_error=fitted.error if fitted else 0.0,
-        held_out_error=fitted.held_out_error if fitted else None,
+        held_out_error=fitted.held_out_error if fitted else 0.0,
         energy=_energy(evidence, choice),
         why=choice.why,
     )
@@ -93,7 +93,9 @@ def _energy(evidence: Evidence, choice: Choice) -> tuple[float, ...]:
     The eigenvalues of W C W' are the energies of the output's principal components.
     """
     site = choice.site
-    problem, _ = problems(evidence.model, site, METRICS[evidence.plan.metric], evidence.statistics.get(site.name))
+    weight = evidence.model.get_submodule(site.name).weight
+    norm = METRICS[evidence.plan.metric]
+    problem, _ = problems(site, weight, norm, evidence.statistics.get(site.name))  # type: ignore[arg-type]
     weighted = problem.weight if problem.matrix is None else problem.weight @ problem.matrix
     values, _ = eigh_descending(weighted @ problem.weight.mT)
     energy = values.sum(0)

@@ -5,7 +5,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from polyad.records import Report, rank_text
+from polyad.records import Report
 from polyad.report import wording
 from polyad.report.plots import energy_plot, plotly_script, savings_plot
 
@@ -36,7 +36,7 @@ def _template() -> Template:
         "count": wording.count,
         "percent": wording.percent,
         "figure": wording.figure,
-        "rank": rank_text,
+        "rank": wording.rank,
     }
     environment.globals["headline"] = wording.headline
     return environment.get_template("page.html.jinja")

@@ -2,30 +2,30 @@
 
 from collections.abc import Sequence
 from html import escape
+from math import floor, log10
+from os.path import commonprefix
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from polyad.records import DENSE, SiteReport, rank_text
-from polyad.report.wording import count, figure, percent
+from polyad.records import DENSE, SiteReport
+from polyad.report.wording import count, figure, percent, rank
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 """Distinct to colour-blind readers (Okabe and Ito, Tol)."""
 
+THICKNESS = 0.75
+"""Of a bar, of the room that a row has."""
+
 GREY, FAINT = "#8a8f98", "rgba(138,143,152,0.28)"
-CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "plotlyServerURL": "",
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-}
+CONFIG = {"displayModeBar": False, "responsive": True, "plotlyServerURL": ""}
 POINTS = 160
 """Points of one curve at most: a layer of 4,096 outputs needs no more on a screen."""
 
 LOWEST = 1e-5
-"""Where the energy axis ends unless something is lower that a form has reached."""
+"""Where the energy axis ends at the latest."""
 
 
 def plotly_script() -> str:
@@ -44,6 +44,7 @@ def savings_plot(sites: Sequence[SiteReport]) -> str:
             x=[site.params_before for site in sites],
             marker_color=FAINT,
             orientation="h",
+            width=THICKNESS,
             hoverinfo="skip",
         )
     ]
@@ -56,16 +57,17 @@ def savings_plot(sites: Sequence[SiteReport]) -> str:
                 x=[sites[row].params for row in rows],
                 marker_color=GREY if form == DENSE else COLOURS[at % len(COLOURS)],
                 orientation="h",
+                width=THICKNESS,
                 hovertext=[_hover(sites[row]) for row in rows],
                 hovertemplate="%{hovertext}<extra></extra>",
             )
         )
     drawn = go.Figure(bars)
-    drawn.update_layout(barmode="overlay", bargap=0.25, xaxis_title="parameters")
+    drawn.update_layout(barmode="overlay", xaxis_title="parameters")
     drawn.update_yaxes(
         autorange="reversed",
         tickvals=list(everything),
-        ticktext=[escape(_short(site.name)) for site in sites],
+        ticktext=[escape(name) for name in _short([site.name for site in sites])],
         showgrid=False,
         zeroline=False,
     )
@@ -78,24 +80,23 @@ def energy_plot(sites: Sequence[SiteReport]) -> str:
     if not curves:
         return ""
     depths = [at / max(len(curves) - 1, 1) for at in range(len(curves))]
-    colours = [str(colour) for colour in sample_colorscale("Viridis", [0.05 + 0.85 * depth for depth in depths])]
+    colours = [str(colour) for colour in sample_colorscale("Viridis", [0.2 + 0.7 * depth for depth in depths])]
     drawn = go.Figure([_curve(site, colour) for site, colour in zip(curves, colours, strict=True)])
     drawn.add_trace(_reached(curves, colours))
     drawn.update_layout(showlegend=False, hovermode="closest")
-    drawn.update_xaxes(title="rank", rangemode="tozero")
-    lowest = min([LOWEST, *(site.output_error for site in curves if site.output_error)])
-    drawn.update_yaxes(
-        title="energy left out", type="log", range=[_decade(lowest), 0.1], dtick=1, exponentformat="power"
-    )
+    lowest = max(LOWEST, min(share for site in curves for share in site.energy if share > 0))
+    bottom = floor(log10(lowest))
+    drawn.update_xaxes(title="rank", range=[0, max(len(site.energy) for site in curves) - 1])
+    drawn.update_yaxes(title="energy left out", type="log", range=[bottom, 0.1], dtick=1, exponentformat="power")
     return _html(drawn, "energy", height=430)
 
 
 def _curve(site: SiteReport, colour: str) -> go.Scatter:
     stride = max(1, len(site.energy) // POINTS)
-    ranks = [rank for rank in range(0, len(site.energy), stride) if site.energy[rank] > 0]
+    ranks = [r for r in range(0, len(site.energy), stride) if site.energy[r] > 0]
     return go.Scatter(
         x=ranks,
-        y=[site.energy[rank] for rank in ranks],
+        y=[site.energy[r] for r in ranks],
         mode="lines",
         line={"color": colour, "width": 1.3},
         name=escape(site.name),
@@ -104,11 +105,11 @@ def _curve(site: SiteReport, colour: str) -> go.Scatter:
 
 
 def _reached(sites: Sequence[SiteReport], colours: Sequence[str]) -> go.Scatter:
-    """A dot for every site whose form has one rank, at that rank and its error on the inputs of the fit."""
+    """A dot for every form with a single rank up to the full one, at its error on the inputs of the fit."""
     dots = [
         (site, colour)
         for site, colour in zip(sites, colours, strict=True)
-        if len(site.rank) == 1 and site.output_error is not None and site.output_error > 0
+        if len(site.rank) == 1 and site.rank[0] < len(site.energy) and site.output_error
     ]
     return go.Scatter(
         x=[site.rank[0] for site, _ in dots],
@@ -123,20 +124,18 @@ def _reached(sites: Sequence[SiteReport], colours: Sequence[str]) -> go.Scatter:
 def _hover(site: SiteReport) -> str:
     kept = percent(site.params / site.params_before if site.params_before else None)
     return (
-        f"<b>{escape(site.name)}</b> ({escape(site.label)})<br>{escape(site.form)}, rank {rank_text(site.rank)}"
+        f"<b>{escape(site.name)}</b> ({escape(site.label)})<br>{escape(site.form)}, rank {rank(site.rank)}"
         f"<br>parameters {count(site.params_before)} → {count(site.params)} ({kept} kept)"
         f"<br>MACs {count(site.macs_before)} → {count(site.macs)}"
     )
 
 
-def _short(name: str, longest: int = 24) -> str:
-    """The end of a long name, which tells layers apart."""
-    return name if len(name) <= longest else "…" + name[1 - longest :]
-
-
-def _decade(value: float) -> int:
-    """The power of ten below a value."""
-    return int(f"{value:e}".split("e")[1])
+def _short(names: Sequence[str], longest: int = 26) -> list[str]:
+    """Names without the modules that all share, long ones without their middle."""
+    shared = commonprefix([name.split(".")[:-1] for name in names])
+    half = (longest - 1) // 2
+    rests = [".".join(name.split(".")[len(shared) :]) for name in names]
+    return [rest if len(rest) <= longest else f"{rest[:half]}…{rest[-half:]}" for rest in rests]
 
 
 def _html(drawn: go.Figure, name: str, height: int) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyad.records import Refusal, Report, SiteReport, rank_text
+from polyad.records import Refusal, Report, SiteReport
 from polyad.report import wording
 
 
@@ -31,7 +31,7 @@ def _sites(sites: Iterable[SiteReport]) -> Table:
         (
             site.name,
             site.form,
-            rank_text(site.rank),
+            wording.rank(site.rank),
             f"{wording.count(site.params_before)} → {wording.count(site.params)}",
             wording.percent(site.params / site.params_before if site.params_before else None),
             wording.percent(site.macs / site.macs_before if site.macs_before else None),
@@ -39,7 +39,7 @@ def _sites(sites: Iterable[SiteReport]) -> Table:
         )
         for site in sites
     ]
-    return _table(("layer", "form", "rank", "parameters", "kept", "MACs kept", "error"), rows, names=2)
+    return _table(("layer", "form", "rank", "parameters", "kept", "MACs kept", "output error"), rows, names=2)
 
 
 def _table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]], names: int = 1) -> Table:

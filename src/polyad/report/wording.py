@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from polyad.records import Amount, Evaluation, Report
+from polyad.records import Amount, Evaluation, Rank, Report, rank_text
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -63,6 +63,11 @@ def size(number: int) -> str:
     while value >= 999.5 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{number:,} bytes" if units[0] == "bytes" else f"{value:.3g} {units[0]}"
+
+
+def rank(chosen: Rank) -> str:
+    """(8, 12) -> "8x12"; a dense layer has none."""
+    return rank_text(chosen) if chosen else NONE
 
 
 def removed(amount: Amount) -> float:
@@ -137,7 +142,7 @@ def quality_rows(report: Report) -> list[QualityRow]:
     rows = []
     if name != "divergence":
         rows.append(QualityRow(name, value_text(before), value_text(after), difference_text(after) if after else ""))
-    rows.append(QualityRow("loss (nats)", _loss(before), _loss(after), ""))
+    rows.append(QualityRow("loss (nats)", _loss(before), _loss(after), _loss_change(before, after)))
     if after is not None:
         divergence = after.value if name == "divergence" else after.divergence
         rows.append(QualityRow("divergence from the original", NONE, figure(divergence), ""))
@@ -149,6 +154,12 @@ def quality_rows(report: Report) -> list[QualityRow]:
 
 def _loss(evaluation: Evaluation | None) -> str:
     return NONE if evaluation is None or evaluation.loss is None else f"{evaluation.loss:.4f}"
+
+
+def _loss_change(before: Evaluation | None, after: Evaluation | None) -> str:
+    if before is None or after is None or before.loss is None or after.loss is None:
+        return ""
+    return signed(after.loss - before.loss, digits=4)
 
 
 def _changes(after: Evaluation) -> str:

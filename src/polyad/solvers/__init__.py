@@ -1,6 +1,6 @@
 """Multilinear least squares in a norm: `fit(form, problem, rank)`."""
 
 from polyad.solvers.fit import Fit, fit, fit_path
-from polyad.solvers.problem import Problem, problem_of
+from polyad.solvers.problem import Problem, problems
 
-__all__ = ["Fit", "Problem", "fit", "fit_path", "problem_of"]
+__all__ = ["Fit", "Problem", "fit", "fit_path", "problems"]

@@ -1,11 +1,11 @@
 """Split an equation into the output factor and the rest.
 
 In every form the output index o stands in one factor A only, so the weight is A (o, s) times a matrix B (s, n) made of
-the other factors. For given others the best A is a small linear least-squares problem with a closed form; eliminating it
-leaves a problem in the others alone (variable projection, Golub and Pereyra, SIAM J. Numer. Anal. 1973).
+the other factors. For given others the best A is a small linear least-squares problem with a closed form; eliminating
+it leaves a problem in the others alone (variable projection, Golub and Pereyra, SIAM J. Numer. Anal. 1973).
 
-Where A shares an index with the weight (the kernel column w of the spatial SVD) B carries it twice, once as a row and once
-as a column, tied by an identity.
+Where A shares an index with the weight (the kernel column w of the spatial SVD) B carries it twice, once as a row and
+once as a column, tied by an identity.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """A weight to be approximated and the norm that counts, prepared once per layer and view.
 
-Mode-wise whitening: the norm C is approximated by a Kronecker product of one matrix per input mode (its partial traces).
-Multiplying the weight by their square roots turns the weighted problem into nearly a plain one, without destroying the
+Mode-wise whitening: the norm C is approximated by a Kronecker product of one matrix per input mode (its partial
+traces). Multiplying the weight by their square roots turns the weighted problem into nearly a plain one, without
+destroying the
 tensor: any plain algorithm gives a good start there, and the exact norm, transformed likewise, is well conditioned for
 the refinement. Undoing it is one small multiplication of the factor that carries the mode.
 """
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from polyad.linalg import matrix_power, symmetric
-from polyad.records import Site
+from polyad.metrics import Metric, held_out_norm
+from polyad.records import Site, Statistics
 
 WHITENING_FLOOR = 1e-4
 """Modes are not whitened beyond this share of their strongest direction: a start, not the solution, depends on it."""
@@ -61,10 +63,13 @@ class Problem:
         return self._whitened[modes]
 
 
-def problem_of(site: Site, weight: Tensor, matrix: Tensor | None) -> Problem:
-    """The problem of a site: its weight in PyTorch layout, the norm (groups, n, n) or None."""
+def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> tuple[Problem, Problem | None]:
+    """The weight of a site (PyTorch layout) in the norm of the fit, and in that of the held-out inputs."""
     flat = site.layer.canonical(weight.detach().to("cpu", torch.float64)).flatten(2)
-    return Problem(flat, matrix)
+    if norm.matrix is None or statistics is None:
+        return Problem(flat, None), None
+    unseen = held_out_norm(site, statistics)
+    return Problem(flat, norm.matrix(site, statistics)), None if unseen is None else Problem(flat, unseen)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,11 @@ def _partial_trace(matrix: Tensor, axis: int, count: int) -> Tensor:
     """Moment of one mode (groups, size, size), averaged over all the others."""
     letters = "abcdefgh"[:count]
     other = letters.replace(letters[axis], "y")
-    return torch.einsum(f"G{letters}{other}->G{letters[axis]}y", matrix) / (matrix[0].numel() ** 0.5) * matrix.shape[axis + 1]
+    return (
+        torch.einsum(f"G{letters}{other}->G{letters[axis]}y", matrix)
+        / (matrix[0].numel() ** 0.5)
+        * matrix.shape[axis + 1]
+    )
 
 
 def _along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:

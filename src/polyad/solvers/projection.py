@@ -1,7 +1,7 @@
 """Variable projection: minimise over all factors but the output factor, which is the best one for the others.
 
-For rows B (s, n), scaled to unit norm in C, the best output factor solves (M + ridge I) A' = N with M = B C B', N = B C W'.
-What remains is
+For rows B (s, n), scaled to unit norm in C, the best output factor solves (M + ridge I) A' = N with M = B C B', N = B
+C W'. What remains is
 
     f(B) = tr(W C W') - tr(A N),    df/dB = 2 (A' A B C - A' W C)
 
@@ -20,7 +20,8 @@ from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem
 
 RIDGE = 1e-7
-"""Tikhonov term of the eliminated factor for rows of unit norm: keeps terms from growing while they cancel each other."""
+"""Tikhonov term of the eliminated factor for rows of unit norm: keeps terms from growing while they cancel each
+other."""
 
 MEMORY = 20
 """Pairs that L-BFGS keeps."""

@@ -1,0 +1,211 @@
+"""How good a network is: accuracy, cross-entropy, and divergence from the original on the same samples."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from polyad.batches import Batch, each_batch, is_integer, outputs_tensor
+from polyad.errors import DataError, NumericalError, PolyadError
+from polyad.modes import evaluating
+from polyad.progress import Progress, silent
+from polyad.records import Evaluation
+
+
+def outputs(model: nn.Module, batches: Iterable[Any], progress: Progress | None = None) -> Tensor:
+    """The outputs for all batches, one after another; every module is in evaluation mode and then again in its own.
+
+    Args:
+        model: a network, of whose outputs the logits or the first tensor are taken.
+        batches: of `as_batches`, or anything with `run(model)`.
+        progress: shown while it runs.
+
+    Returns:
+        (samples, ...) on the CPU; (elements,) where batches differ in more than their number of samples.
+
+    Raises:
+        DataError: the network refuses a batch.
+    """
+    return _run([model], batches, progress).outputs[0]
+
+
+def divergence(teacher_outputs: Tensor, student_outputs: Tensor) -> float:
+    """How far the student's outputs are from the teacher's.
+
+    Mean KL(teacher || student) in nats over samples for (samples, classes >= 2) floats, which are taken as logits; else
+    the relative squared error sum((a - b)^2) / sum(a^2). Infinity where outputs are not finite.
+
+    Raises:
+        DataError: the shapes differ.
+    """
+    if teacher_outputs.shape != student_outputs.shape:
+        shapes = f"{tuple(teacher_outputs.shape)} and {tuple(student_outputs.shape)}"
+        raise DataError(
+            f"The outputs to compare have the shapes {shapes}; expected one shape. Give the same inputs to two "
+            "networks for the same task."
+        )
+    teacher, student = teacher_outputs.double(), student_outputs.double()
+    if not (teacher.isfinite().all() and student.isfinite().all()):
+        return inf
+    if _are_classes(teacher_outputs):
+        expected, found = teacher.log_softmax(1), student.log_softmax(1)
+        return max(0.0, float((expected.exp() * (expected - found)).sum(1).mean()))  # rounding may leave -1e-17
+    error, energy = float((teacher - student).square().sum()), float(teacher.square().sum())
+    return error / energy if energy else (inf if error else 0.0)
+
+
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    *,
+    reference: nn.Module | Tensor | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a network: accuracy and cross-entropy where labels are classes, else divergence from the original.
+
+    Args:
+        model: a network; it is not changed.
+        data: what `as_batches` reads; it is read once, batch by batch.
+        reference: the original network, or its outputs for the same samples.
+        progress: shown while it runs.
+
+    Raises:
+        DataError: the network refuses the data, labels are not classes of its outputs, or there are neither labels of
+            classes nor a reference.
+        NumericalError: inputs or outputs are not finite.
+    """
+    other = reference if isinstance(reference, nn.Module) else model
+    run = _run([model] if other is model else [model, other], each_batch(data), progress)
+    found, original = run.outputs[0], run.outputs[-1] if isinstance(reference, nn.Module) else reference
+    _check_finite(found, "network")
+    against = {} if original is None else _against(original, found)
+    labels = _labels(run, found)
+    if labels is not None:
+        return Evaluation(samples=run.samples, **_accuracy(found, original, labels), **against)
+    if not against:
+        raise DataError(
+            "There is nothing to measure against: expected labels of classes (one integer per sample, beside outputs "
+            f"of shape (samples, classes); these are {tuple(found.shape)}) or a reference. Give the original network."
+        )
+    return Evaluation(metric="divergence", value=against["divergence"], loss=None, samples=run.samples, **against)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is kept of networks that ran over some data: the outputs of each, the labels of each batch."""
+
+    outputs: list[Tensor]
+    labels: list[Tensor | None]
+    samples: int
+
+
+def _run(networks: Sequence[nn.Module], batches: Iterable[Any], progress: Progress | None) -> _Run:
+    """All networks batch by batch, so that data which can be read only once, or is large, serves them all.
+
+    Without gradients, but not in inference mode: what a network caches in inference mode (rotary tables, masks) could
+    not be trained with afterwards.
+    """
+    found: list[list[Tensor]] = [[] for _ in networks]
+    labels: list[Tensor | None] = []
+    samples = 0
+    with ExitStack() as stack, torch.no_grad():
+        for network in networks:
+            stack.enter_context(evaluating(network))
+        for number, batch in enumerate((progress or silent)(batches, "evaluate"), 1):
+            for network, its_outputs in zip(networks, found):
+                its_outputs.append(_output(network, batch, number))
+            labels.append(getattr(batch, "labels", None))
+            samples += batch.size
+    return _Run([_join(its_outputs) for its_outputs in found], labels, samples)
+
+
+def _output(network: nn.Module, batch: Any, number: int) -> Tensor:
+    try:
+        output = batch.run(network)
+    except (PolyadError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a network raises over inputs that it was not made for
+        raise DataError(
+            f"The network refuses batch {number} of the data{_shapes(batch)}: {type(error).__name__}: {error}. "
+            "Give inputs of the number, shape and type that it was trained with."
+        ) from error
+    return outputs_tensor(output).detach().cpu()
+
+
+def _shapes(batch: Any) -> str:
+    if not isinstance(batch, Batch):
+        return ""
+    named = [*(("", value) for value in batch.args), *((f"{name} ", value) for name, value in batch.kwargs.items())]
+    texts = [
+        f"{name}{tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}" for name, value in named
+    ]
+    return f", of shape {', '.join(texts)}"
+
+
+def _join(found: Sequence[Tensor]) -> Tensor:
+    if not found:
+        raise DataError("There are no batches to run the network on; expected at least one.")
+    alike = found[0].dim() > 0 and all(output.shape[1:] == found[0].shape[1:] for output in found)
+    return torch.cat(list(found) if alike else [output.flatten() for output in found])
+
+
+def _are_classes(found: Tensor) -> bool:
+    return found.dim() == 2 and found.shape[1] >= 2 and found.is_floating_point()
+
+
+def _check_finite(found: Tensor, whose: str) -> None:
+    bad = ~found.isfinite().flatten(1).all(1) if found.dim() > 1 else ~found.isfinite()
+    if bad.any():
+        raise NumericalError(
+            f"The outputs of the {whose} hold NaN or infinity for {int(bad.sum())} of {len(bad)} samples, first for "
+            f"sample {int(bad.nonzero()[0])}; expected finite numbers. Look at its weights, or run it in float32."
+        )
+
+
+def _labels(run: _Run, found: Tensor) -> Tensor | None:
+    """(samples,) int64 where the outputs are scores of classes and there is one class label per sample."""
+    given = [labels for labels in run.labels if labels is not None]
+    if not given or not _are_classes(found) or len(found) != run.samples:
+        return None
+    if not all(is_integer(labels) and labels.dim() == 1 for labels in given):
+        return None
+    if len(given) < len(run.labels):
+        raise DataError(f"{len(given)} of {len(run.labels)} batches have labels; expected all of them, or none.")
+    labels, classes = torch.cat(given).cpu().long(), found.shape[1]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"The labels go from {low} to {high}, but the network has {classes} classes, 0 to {classes - 1}; give the "
+            "data that it was trained for."
+        )
+    return labels
+
+
+def _against(original: Tensor, found: Tensor) -> dict[str, Any]:
+    """Divergence from the original and the number of predictions that differ."""
+    original = original.detach().cpu()
+    _check_finite(original, "reference")
+    distance = divergence(original, found)
+    changed = int((original.argmax(1) != found.argmax(1)).sum()) if _are_classes(found) else None
+    return {"divergence": distance, "changed": changed}
+
+
+def _accuracy(found: Tensor, original: Tensor | None, labels: Tensor) -> dict[str, Any]:
+    """Accuracy in per cent, cross-entropy, and the difference from the original's accuracy on the same samples.
+
+    The standard error is that of the mean of the differences sample by sample (100, 0 or -100 points): far below that
+    of either accuracy where the two networks agree on most samples.
+    """
+    hits = (found.argmax(1) == labels).double()
+    loss = F.cross_entropy(found.double(), labels)
+    figures = {"metric": "accuracy", "value": 100 * float(hits.mean()), "loss": float(loss)}
+    if original is not None:
+        points = 100 * (hits - (original.cpu().argmax(1) == labels).double())
+        figures["difference"] = float(points.mean())
+        figures["standard_error"] = float(points.std() / sqrt(len(points))) if len(points) > 1 else None
+    return figures
