@@ -1,4 +1,4 @@
-"""What a stage gets as data: every shape in which people hand it over, and what is refused."""
+"""What a stage gets as data: every shape in which people hand it over, samples drawn and loaded, what is refused."""
 
 from collections import UserDict, namedtuple
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from polyad.batches import SAMPLES, Batch, as_batch, as_batches, each_batch, outputs_tensor
+from polyad.data import DataSource, calibration_and_evaluation, loader
 from polyad.errors import DataError, ModelError, NumericalError
 
 X = torch.arange(10 * 3, dtype=torch.float32).view(10, 3)
@@ -198,3 +199,61 @@ def test_outputs_tensor(output: Any) -> None:
 def test_outputs_without_a_tensor_are_refused(output: Any) -> None:
     with pytest.raises(ModelError, match="without a tensor"):
         outputs_tensor(output)
+
+
+def source_of(**sizes: int) -> DataSource:
+    return DataSource("some", {name: TensorDataset(torch.arange(size)) for name, size in sizes.items()})
+
+
+def drawn(source: DataSource, samples: int, seed: int) -> list[list[int]]:
+    return [
+        [int(part[i][0]) for i in range(len(part))]  # type: ignore[arg-type]
+        for part in calibration_and_evaluation(source, samples, seed)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "judged"),
+    [
+        ({"train": 20, "validation": 5, "test": 6}, 6),
+        ({"train": 20, "validation": 5}, 5),
+        ({"validation": 20, "test": 6}, 6),
+        ({"all": 20}, 12),
+        ({"test": 20}, 12),
+        ({"train": 20}, 12),
+    ],
+)
+def test_calibration_and_evaluation(sizes: dict[str, int], judged: int) -> None:
+    fitted, rest = drawn(source_of(**sizes), 8, seed=3)
+    assert len(set(fitted)) == 8 and max(fitted) > 7 and len(rest) == judged
+    assert len(sizes) > 1 or sorted(fitted + rest) == list(range(20))
+    assert drawn(source_of(**sizes), 8, seed=3) == [fitted, rest]
+    assert drawn(source_of(**sizes), 8, seed=4)[0] != fitted
+
+
+@pytest.mark.parametrize(
+    ("sizes", "samples", "says"),
+    [
+        ({"all": 5}, 5, "leaves none to evaluate on"),
+        ({"train": 5, "other": 5}, 2, "splits train, other; expected train and test"),
+        ({"test": 5, "other": 5}, 2, "Name one, as in some#test"),
+        ({"train": 5, "test": 5}, 0, "at least one"),
+    ],
+)
+def test_refuses_to_draw(sizes: dict[str, int], samples: int, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        calibration_and_evaluation(source_of(**sizes), samples, 0)
+
+
+def test_a_small_training_split_is_drawn_whole() -> None:
+    assert sorted(drawn(source_of(train=5, test=3), 99, 0)[0]) == list(range(5))
+
+
+def test_loader_keeps_the_order_and_refuses_mixed_shapes() -> None:
+    assert [x.tolist() for (x,) in loader(TensorDataset(torch.arange(5)), 2)] == [[0, 1], [2, 3], [4]]
+    mixed: Any = [(torch.zeros(3, 4), 0), (torch.zeros(3, 5), 1)]
+    with pytest.raises(DataError, match=r"\(3, 4\) and \(3, 5\). Give one size"):
+        list(loader(mixed, 2))
+    assert len(list(loader(mixed, 1))) == 2
+    with pytest.raises(DataError, match="batch size is 0"):
+        loader(mixed, 0)

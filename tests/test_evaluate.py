@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch, as_batches
 from polyad.errors import DataError, ModelError, NumericalError
-from polyad.evaluate import divergence, evaluate, outputs
+from polyad.evaluation import divergence, evaluate, outputs
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(203, 5, generator=GENERATOR)

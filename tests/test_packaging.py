@@ -3,6 +3,9 @@
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
+
+import polyad
 
 HELP = """
 import sys
@@ -27,3 +30,11 @@ def test_help_is_quick() -> None:
 def test_files_that_are_not_python_come_along() -> None:
     assert files("polyad").joinpath("py.typed").is_file()
     assert files("polyad.report").joinpath("page.html.jinja").is_file()
+
+
+def test_no_file_shadows_a_public_name() -> None:
+    """`polyad.evaluate` would be a module as soon as anything imports a file of that name."""
+    here = Path(polyad.__file__).parent
+    modules = {path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")}
+    assert modules.isdisjoint(polyad.__all__)
+    assert all(callable(getattr(polyad, name)) for name in polyad.__all__)

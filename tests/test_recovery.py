@@ -8,7 +8,7 @@ from torch import nn
 
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
-from polyad.evaluate import divergence, outputs
+from polyad.evaluation import divergence, outputs
 from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import Plan

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polyad.checkpoint import write_plan as write_plan
     from polyad.data import open_data as open_data
     from polyad.errors import PolyadError as PolyadError
-    from polyad.evaluate import evaluate as evaluate
+    from polyad.evaluation import evaluate as evaluate
     from polyad.models import open_model as open_model
     from polyad.pipeline import Result as Result
     from polyad.pipeline import compress as compress
@@ -35,7 +35,7 @@ _HOME = {
     "write_plan": "checkpoint:write_plan",
     "compress": "pipeline:compress",
     "Result": "pipeline:Result",
-    "evaluate": "evaluate:evaluate",
+    "evaluate": "evaluation:evaluate",
     "save": "saving:save",
     "load": "checkpoint:load_network",
     "PolyadError": "errors:PolyadError",

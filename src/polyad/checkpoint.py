@@ -7,6 +7,7 @@ names and fills them. No pickles; nothing named by the folder is executed.
 
 import hashlib
 import json
+import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def save_network(model: nn.Module, plan: Plan, folder: Path) -> None:
     metadata = {"format": "pt", "sha256": _digest(tensors), "aliases": json.dumps(aliases)}
     save_file(tensors, folder / WEIGHTS, metadata)
     write_plan(plan, folder / PLAN)
+    shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors makes files that only their owner can read
 
 
 def load_network(folder: str | Path, model: nn.Module | None = None) -> nn.Module:

@@ -17,14 +17,14 @@ def site_macs(site: Site, form: str, rank: Rank) -> int:
     return sum(run.times * FORMS[form].macs(site.layer, rank, run.size) for run in site.runs)
 
 
-def check_choice(choice: Choice) -> None:
-    """Raise FormError, with the layer's name, for a form or rank that the layer cannot take."""
-    if choice.dense:
+def check_rank(site: Site, form: str, rank: Rank) -> None:
+    """Raise FormError, with the layer's name, for a form or rank that the site cannot take."""
+    if form == DENSE:
         return
     try:
-        FORMS[choice.form].check(choice.site.layer, choice.rank)
+        FORMS[form].check(site.layer, rank)
     except FormError as error:
-        raise FormError(f"{choice.site.name}: {error}") from None
+        raise FormError(f"{site.name}: {error}") from None
 
 
 def recounted(plan: Plan) -> Plan:
@@ -33,9 +33,8 @@ def recounted(plan: Plan) -> Plan:
 
 
 def _recounted(choice: Choice) -> Choice:
-    check_choice(choice)
+    check_rank(choice.site, choice.form, choice.rank)
     params = site_params(choice.site, choice.form, choice.rank)
     macs = site_macs(choice.site, choice.form, choice.rank)
-    if (params, macs) == (choice.params, choice.macs):
-        return choice
-    return choice.model_copy(update={"params": params, "macs": macs, "why": "edited by hand"})
+    why = choice.why if params == choice.params else "edited by hand"
+    return choice.model_copy(update={"params": params, "macs": macs, "why": why})

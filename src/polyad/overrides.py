@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
-from polyad.records import DENSE, Rank, Refusal, Trace
+from polyad.records import DENSE, Choice, Plan, Rank, Refusal, Trace
 
 
 def ignoring(trace: Trace, patterns: Sequence[str]) -> Trace:
@@ -62,13 +63,44 @@ def parse_fixed(texts: Sequence[str]) -> dict[str, tuple[str, Rank]]:
 
 
 def check_fixed(trace: Trace, fixed: Mapping[str, tuple[str, Rank]]) -> None:
-    """Raise PlanError for a layer that is no site."""
-    known = {site.name for site in trace.sites}
+    """Raise PlanError for a layer that is no site, FormError for a form or rank that it cannot take."""
+    known = {site.name: site for site in trace.sites}
     refused = {refusal.name: refusal.reason for refusal in trace.refused}
-    for name in fixed:
+    for name, (form, rank) in fixed.items():
         if name not in known:
             why = f"it is refused: {refused[name]}" if name in refused else "there is no such layer"
             raise PlanError(f"--set names {name}, but {why}. Sites: {', '.join(sorted(known)[:5])}, ...")
+        check_rank(known[name], form, rank)
+
+
+def replayed(plan: Plan, trace: Trace) -> Plan:
+    """The plan with the sizes and totals of the network that it is to be carried out on.
+
+    Raises:
+        PlanError: the network is not the one that the plan was made for, or refuses a layer that the plan replaces.
+    """
+    sites = {site.name: site for site in trace.sites}
+    refused = {refusal.name: refusal.reason for refusal in trace.refused}
+    made_for = f"The plan was made for another network ({plan.model or 'of one of your own classes'}):"
+
+    def on_this(choice: Choice) -> Choice:
+        name = choice.site.name
+        if name in refused:
+            if choice.dense:
+                return choice
+            raise PlanError(f"The plan replaces {name}, but here it is refused: {refused[name]}.")
+        if name not in sites:
+            raise PlanError(f"{made_for} there is no layer {name} here; the first one is {next(iter(sites), 'missing')}.")
+        here, there = sites[name].layer, choice.site.layer
+        if here != there:
+            shapes = f"{there.label} {there.weight_shape} in the plan, {here.label} {here.weight_shape} here"
+            raise PlanError(f"{made_for} {name} differs ({shapes}).")
+        return choice.model_copy(update={"site": sites[name]})
+
+    choices = tuple(map(on_this, plan.choices))
+    if plan.params_before != trace.params:
+        raise PlanError(f"{made_for} that one has {plan.params_before:,} parameters, this one {trace.params:,}.")
+    return plan.model_copy(update={"choices": choices, "macs_before": trace.macs, "refused": trace.refused})
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -1,19 +1,22 @@
 """The whole story on one screen: a real network in, a smaller real network out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from torch import nn
 
 from polyad.allocators.allocate import allocate
+from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
+from polyad.decompositions.base import FORMS
 from polyad.errors import BudgetError
-from polyad.evaluate import evaluate
+from polyad.evaluation import evaluate
+from polyad.metrics import METRICS
 from polyad.observe import observe
-from polyad.overrides import ignoring
+from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.progress import Progress, silent
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
@@ -60,7 +63,7 @@ def plan(
         budget: what to keep.
         options: the fields of `Settings`.
     """
-    settings = Settings(**options)  # type: ignore[arg-type]
+    settings = settings_of(**options)
     return _decide(model, look(model, data, settings, progress), budget, settings, progress)
 
 
@@ -89,7 +92,7 @@ def compress(
     Returns:
         The compressed network, the plan and the report.
     """
-    settings, clock = Settings(**options), Stopwatch()  # type: ignore[arg-type]
+    settings, clock = settings_of(**options), Stopwatch()
     with clock("trace and observe"):
         seen = look(model, data, settings, progress)
     if plan is None:
@@ -97,7 +100,7 @@ def compress(
             raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
         with clock("propose and allocate"):
             plan = _decide(model, seen, budget, settings, progress)
-    plan = recounted(plan).model_copy(update={"model": source, "refused": seen.trace.refused})
+    plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
         fitted = factorise(model, plan, seen.statistics, progress=progress)
     student = rebuild(model, fitted)
@@ -106,12 +109,25 @@ def compress(
     before = after = None
     if evaluation is not None:
         with clock("evaluate"):
-            batches = as_batches(evaluation)
-            before = evaluate(model, batches)
-            after = evaluate(student, batches, reference=model)
+            judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
+            before = evaluate(model, judged, reference=model)
+            after = evaluate(student, judged, reference=model)
     evidence = Evidence(model, student, seen.trace, plan, fitted, seen.statistics)
     report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)
     return Result(student, plan, report)
+
+
+def settings_of(**options: Unpack[Options]) -> Settings:
+    """The settings, with unknown names refused before any work.
+
+    Raises:
+        UnknownNameError: a form, metric, allocator or recovery level that does not exist.
+    """
+    settings = Settings(**options)  # type: ignore[arg-type]
+    for form in settings.forms or ():
+        FORMS[form]
+    METRICS[settings.metric], ALLOCATORS[settings.allocator], RECOVERIES[settings.recover]
+    return settings
 
 
 def look(model: nn.Module, data: Any, settings: Settings, progress: Progress = silent) -> Observed:
@@ -121,6 +137,7 @@ def look(model: nn.Module, data: Any, settings: Settings, progress: Progress = s
     else:
         fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
     found = ignoring(trace(model, fitted[0].take(2)), settings.ignore)
+    check_fixed(found, settings.fixed)
     statistics = observe(model, found.sites, fitted, held_out, progress=progress)
     return Observed(found, statistics, fitted, held_out)
 

@@ -1,7 +1,8 @@
 """Stage 3: for every site the forms that can carry it, at many ranks: what each costs and what damage it does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 from torch import nn
 
 from polyad.cost import site_macs, site_params
@@ -16,9 +17,15 @@ from polyad.solvers import Problem, fit_path, problems
 from polyad.threads import side_by_side
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
-"""Shares of a layer's parameters at which every form is tried."""
+"""Shares of a layer's parameters at which every form is fitted."""
+
+BETWEEN = 3
+"""Further shares between two of those, their damage interpolated: a fine menu spends a budget to its end."""
 
 DEFAULTS = Settings()
+
+TINY = 1e-12
+"""Damage that counts as none where logarithms are taken."""
 
 MENU_STEPS = 20
 """L-BFGS iterations of one entry: the menu compares, `rebuild` refines what is chosen."""
@@ -62,7 +69,10 @@ def propose(
         candidates = [dense_candidate(site)]
         for form in forms:
             if form.refuses(site.layer) is None:
-                found = _candidates(site, form, problem, unseen, _ranks(site, form, problem, settings.round_to))
+                ranks = _ranks(site, form, problem, SHARES, settings.round_to)
+                fitted = _candidates(site, form, problem, unseen, ranks)
+                finer = _ranks(site, form, problem, _finer(SHARES), settings.round_to)
+                found = fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
                 candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
         return candidates
 
@@ -98,9 +108,40 @@ def _candidates(
     return found
 
 
-def _ranks(site: Site, form: Decomposition, problem: Problem, round_to: int) -> list[Rank]:
+def _interpolated(
+    site: Site, form: Decomposition, fitted: Sequence[Candidate], ranks: Collection[Rank]
+) -> list[Candidate]:
+    """Candidates between the fitted ones: the logarithms of error and damage run straight over the parameters."""
+    known = np.array([c.params for c in fitted], dtype=float)
+    order = np.argsort(known)
+
+    def at(params: int, name: str) -> float:
+        logs = np.log(np.maximum([getattr(c, name) for c in fitted], TINY))
+        return float(np.exp(np.interp(params, known[order], logs[order])))
+
+    found = []
+    for rank in sorted(ranks):
+        params = site_params(site, form.name, rank)
+        if known.min() < params < known.max():
+            macs = site_macs(site, form.name, rank)
+            error, damage = at(params, "error"), at(params, "damage")
+            found.append(
+                Candidate(
+                    site=site.name, form=form.name, rank=rank, params=params, macs=macs, error=error, damage=damage
+                )
+            )
+    return found
+
+
+def _finer(shares: Sequence[float]) -> list[float]:
+    """The shares with `BETWEEN` more between every two."""
+    steps = len(shares) * (BETWEEN + 1) - BETWEEN
+    return np.interp(np.linspace(0, len(shares) - 1, steps), np.arange(len(shares)), shares).tolist()
+
+
+def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[float], round_to: int) -> list[Rank]:
     target = problem.whitened(form.sizes(site.layer)).target
-    ranks = form.ranks(site.layer, target, SHARES)
+    ranks = form.ranks(site.layer, target, shares)
     rounded = {tuple(max(r // round_to, 1) * round_to if r > round_to else r for r in rank) for rank in ranks}
     return sorted(rounded, key=lambda rank: (form.params(site.layer, rank), rank))
 

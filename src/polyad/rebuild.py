@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from polyad.cost import check_choice
+from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
 from polyad.layers import LAYER_TYPES, LayerSpec
@@ -65,7 +65,7 @@ def factorise(
     chosen = [choice for choice in plan.choices if not choice.dense]
     for choice in chosen:
         check_fits(model, choice)
-        check_choice(choice)
+        check_rank(choice.site, choice.form, choice.rank)
         if norm.needs_inputs and choice.site.name not in statistics:
             raise PlanError(
                 f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}."

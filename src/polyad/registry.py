@@ -7,7 +7,8 @@ therefore one new file: the command line, the tests and the documentation read t
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
+from os.path import commonprefix
 from typing import Generic, TypeVar
 
 from polyad.errors import UnknownNameError
@@ -63,8 +64,8 @@ class Registry(Collection[str], Generic[T]):
             raise UnknownNameError(self._unknown(name)) from None
 
     def _unknown(self, name: str) -> str:
-        close = get_close_matches(name, self._entries, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = get_close_matches(name, sorted(self._entries), n=len(self._entries), cutoff=0.5)
+        hint = f" Did you mean {max(close, key=lambda known: _likeness(name, known))!r}?" if close else ""
         return f"There is no {self.kind} {name!r}. Known: {', '.join(self.names())}.{hint}"
 
     def _import_all(self) -> None:
@@ -74,3 +75,8 @@ class Registry(Collection[str], Generic[T]):
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self._package}.{module.name}")
         self._imported = True
+
+
+def _likeness(name: str, known: str) -> tuple[float, int]:
+    """Of names that are equally close the one that begins alike: resnet21 means resnet20 rather than resnet32."""
+    return SequenceMatcher(None, known, name).ratio(), len(commonprefix((name, known)))

@@ -14,7 +14,7 @@ from polyad.cli.console import bars, console, print_json, say
 from polyad.cli.evaluate import sentence
 from polyad.data import calibration_and_evaluation, loader, open_data
 from polyad.errors import CheckpointError
-from polyad.evaluate import evaluate
+from polyad.evaluation import evaluate
 from polyad.folders import check_writable
 from polyad.models import build_model
 from polyad.pipeline import compress

@@ -6,7 +6,7 @@ from polyad.batches import as_batches
 from polyad.cli.console import print_json, say
 from polyad.cli.opening import evaluation_split, open_network, preprocessing_of
 from polyad.data import loader, open_data
-from polyad.evaluate import evaluate
+from polyad.evaluation import evaluate
 from polyad.records import Evaluation
 
 

@@ -3,7 +3,7 @@
 The student runs once over the calibration images, all in one batch. When it arrives at a site, the mean and variance
 of its output channels are brought to those of the teacher at the same site on the same images; every later site
 already sees the correction. It goes into the batch norm behind the site, or else into the site's bias and the rows of
-its last layer, and is kept only where the held-out divergence from the teacher falls.
+its last layer, and is kept only where the held-out divergence from the teacher falls by more than its standard error.
 
 What is matched is the teacher's statistics on these images, not unit variance: re-estimating batch norm from scratch
 on a few hundred images would also undo what the network learned from its whole training set. Bias correction: Nagel
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
-from polyad.evaluate import divergence, outputs
+from polyad.evaluation import divergences, outputs
 from polyad.layers import LayerSpec
 from polyad.modes import evaluating
 from polyad.records import Site
@@ -27,6 +27,11 @@ from polyad.splits import merge
 
 ELEMENTS = 1 << 27
 """Largest activation of the calibration batch, in elements (512 MiB of float32)."""
+
+CONFIDENCE = 1.0
+"""Standard errors, over the held-out samples, by which the divergence has to fall. At 0 many corrections are kept by
+chance: on 2,000 other images ResNet-20 at 35 % of its parameters then got worse (divergence .057 to .063; at 1 it
+stayed at .057); at 2 most of what helps is lost (at 15 %: .86 to .78; at 1 to .68)."""
 
 LARGEST_SCALE = 4.0
 """Channels are rescaled by at most so much either way: one that hardly varies has no variance worth matching."""
@@ -40,7 +45,7 @@ def statistics(lesson: Lesson) -> tuple[str, ...]:
     batch = _one_batch(lesson.calibration, sites)
     expected = _channels(lesson.teacher, sites, batch)
     check = _Check(lesson)
-    before, kept = check.best, 0
+    before, kept = check.divergence, 0
     steps = iter(lesson.progress(range(len(sites)), "statistics", len(sites)))
 
     def correct(site: Site, output: Tensor) -> Tensor | None:
@@ -58,29 +63,42 @@ def statistics(lesson: Lesson) -> tuple[str, ...]:
 
     _visit(lesson.student, sites, batch, correct)
     next(steps, None)
-    return (
-        f"statistics: {kept} of {len(sites)} sites corrected, held-out divergence {before:.4g} -> {check.best:.4g}",
-    )
+    fall = f"{before:.4g} -> {check.divergence:.4g}"
+    return (f"statistics: {kept} of {len(sites)} sites corrected, held-out divergence {fall}",)
 
 
 class _Check:
-    """Held-out divergence from the teacher: has it fallen below the best so far?"""
+    """Held-out divergence from the teacher: has it fallen, beyond what chance would do?"""
 
     def __init__(self, lesson: Lesson) -> None:
         self.student, self.held_out = lesson.student, lesson.held_out
         self.targets = outputs(lesson.teacher, lesson.held_out)
         self.running = False
-        self.best = float("inf")
-        self.improved()
+        self.found = self._measure()
+
+    @property
+    def divergence(self) -> float:
+        return float(self.found.mean())
 
     def improved(self) -> bool:
-        self.running = True
-        found = divergence(self.targets, outputs(self.student, self.held_out))
-        self.running = False
-        if found >= self.best:
+        """Measure again; the new figures stand if they are better by `CONFIDENCE` standard errors."""
+        now = self._measure()
+        if self.found.isinf().any():  # a network that was broken: anything finite is better
+            self.found = now
+            return bool(now.isfinite().all())
+        gain = self.found - now
+        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        if not float(gain.mean()) > CONFIDENCE * error:
             return False
-        self.best = found
+        self.found = now
         return True
+
+    def _measure(self) -> Tensor:
+        self.running = True
+        try:
+            return divergences(self.targets, outputs(self.student, self.held_out))
+        finally:
+            self.running = False
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,20 @@ def outputs(model: nn.Module, batches: Iterable[Any], progress: Progress | None 
 
 
 def divergence(teacher_outputs: Tensor, student_outputs: Tensor) -> float:
-    """How far the student's outputs are from the teacher's.
+    """How far the student's outputs are from the teacher's: the mean of `divergences`, not below 0.
 
-    Mean KL(teacher || student) in nats over samples for (samples, classes >= 2) floats, which are taken as logits; else
-    the relative squared error sum((a - b)^2) / sum(a^2). Infinity where outputs are not finite.
+    Raises:
+        DataError: the shapes differ.
+    """
+    return max(0.0, float(divergences(teacher_outputs, student_outputs).mean()))  # rounding may leave -1e-17
+
+
+def divergences(teacher_outputs: Tensor, student_outputs: Tensor) -> Tensor:
+    """The same sample by sample, (samples,) float64.
+
+    KL(teacher || student) in nats for (samples, classes >= 2) floats, which are taken as logits; else the squared error
+    of each sample relative to the mean energy of the teacher's, so that the mean is sum((a - b)^2) / sum(a^2). Infinity
+    where outputs are not finite.
 
     Raises:
         DataError: the shapes differ.
@@ -51,12 +61,14 @@ def divergence(teacher_outputs: Tensor, student_outputs: Tensor) -> float:
         )
     teacher, student = teacher_outputs.double(), student_outputs.double()
     if not (teacher.isfinite().all() and student.isfinite().all()):
-        return inf
+        return torch.full((len(teacher),), inf, dtype=torch.float64)
     if _are_classes(teacher_outputs):
         expected, found = teacher.log_softmax(1), student.log_softmax(1)
-        return max(0.0, float((expected.exp() * (expected - found)).sum(1).mean()))  # rounding may leave -1e-17
-    error, energy = float((teacher - student).square().sum()), float(teacher.square().sum())
-    return error / energy if energy else (inf if error else 0.0)
+        return (expected.exp() * (expected - found)).sum(1)
+    samples = len(teacher) if teacher.dim() else 1
+    error = (teacher - student).square().reshape(samples, -1).sum(1)
+    energy = teacher.square().sum() / samples
+    return error / energy if energy else torch.where(error > 0, inf, 0.0)
 
 
 def evaluate(

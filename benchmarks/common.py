@@ -1,0 +1,53 @@
+"""What every benchmark needs: where the data is, where a figure comes from, a file to write it to."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def data_folder() -> Path:
+    """POLYAD_DATA, or leave with a sentence."""
+    folder = os.environ.get("POLYAD_DATA")
+    if not folder or not Path(folder).is_dir():
+        sys.exit("Set POLYAD_DATA to the folder with the real networks and data; this benchmark needs them.")
+    return Path(folder)
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """Commit, versions, machine, seed, time."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+    processor = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
+    )
+    changed = [line for line in git("status", "--porcelain", "--", "../src").splitlines() if line]
+    return {
+        "commit": git("rev-parse", "HEAD") + (" with local changes" if changed else ""),
+        "versions": {name: version(name) for name in ("polyad", "torch", "numpy", "scipy")},
+        "python": platform.python_version(),
+        "machine": f"{processor or platform.processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "seed": seed,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write(name: str, rows: list[dict[str, Any]], seed: int, out: Path | None = None) -> Path:
+    """One JSON file: provenance and rows."""
+    path = out or HERE / "results" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"provenance": provenance(seed), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
