@@ -1,5 +1,6 @@
 """Every data source on small real files: what it gives, and what it says about files that are not right."""
 
+import pickle
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
