@@ -30,6 +30,7 @@ def save_network(model: nn.Module, plan: Plan, folder: Path) -> None:
     tensors, aliases = _distinct(model.state_dict())
     metadata = {"format": "pt", "sha256": _digest(tensors), "aliases": json.dumps(aliases)}
     save_file(tensors, folder / WEIGHTS, metadata)
+    _order_metadata(folder / WEIGHTS)
     write_plan(plan, folder / PLAN)
     shutil.copymode(folder / PLAN, folder / WEIGHTS)  # safetensors makes files that only their owner can read
 
@@ -148,6 +149,21 @@ def _distinct(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, st
             owner[key] = name
             tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     return tensors, aliases
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort the metadata, which safetensors writes in random order: the same network gives the same bytes.
+
+    The file begins with the length of its header (8 bytes) and the header as JSON, filled up with spaces.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # longer only where names hold what JSON writes in several ways
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

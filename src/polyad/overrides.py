@@ -90,7 +90,9 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
                 return choice
             raise PlanError(f"The plan replaces {name}, but here it is refused: {refused[name]}.")
         if name not in sites:
-            raise PlanError(f"{made_for} there is no layer {name} here; the first one is {next(iter(sites), 'missing')}.")
+            raise PlanError(
+                f"{made_for} there is no layer {name} here; the first one is {next(iter(sites), 'missing')}."
+            )
         here, there = sites[name].layer, choice.site.layer
         if here != there:
             shapes = f"{there.label} {there.weight_shape} in the plan, {here.label} {here.weight_shape} here"

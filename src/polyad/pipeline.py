@@ -92,25 +92,27 @@ def compress(
     Returns:
         The compressed network, the plan and the report.
     """
+    if plan is None and budget is None:
+        raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
     settings, clock = settings_of(**options), Stopwatch()
     with clock("trace and observe"):
         seen = look(model, data, settings, progress)
+    before = after = None
+    judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
+    if judged is not None:
+        with clock("evaluate"):  # at once, so that data that do not fit are refused before the long work
+            before = evaluate(model, judged, reference=model)
     if plan is None:
-        if budget is None:
-            raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
         with clock("propose and allocate"):
-            plan = _decide(model, seen, budget, settings, progress)
+            plan = _decide(model, seen, budget, settings, progress)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
         fitted = factorise(model, plan, seen.statistics, progress=progress)
     student = rebuild(model, fitted)
     with clock("recover"):
         notes = _recover(student, model, plan, seen, settings.recover, progress)
-    before = after = None
-    if evaluation is not None:
+    if judged is not None:
         with clock("evaluate"):
-            judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
-            before = evaluate(model, judged, reference=model)
             after = evaluate(student, judged, reference=model)
     evidence = Evidence(model, student, seen.trace, plan, fitted, seen.statistics)
     report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)

@@ -11,12 +11,13 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, within
+from polyad.native import stdout_to_stderr
 from polyad.records import Candidate, Menu
 
 GAP = 1e-6
 """Relative gap at which the program counts as solved."""
 
-SECONDS = 60
+SECONDS = 20
 """After so long the best selection found so far is taken."""
 
 
@@ -49,14 +50,15 @@ def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selecti
     one_each = csr_array((np.ones(len(options)), (rows, np.arange(len(options)))), shape=(len(sites), len(options)))
     costs = np.array([[getattr(option, unit) for option in options] for unit in limits], dtype=float)
     ceilings = np.maximum(np.array(list(limits.values()), dtype=float), 1.0)
-    solution = milp(
-        c=np.array([option.damage for option in options]),
-        integrality=np.ones(len(options)),
-        bounds=Bounds(0, 1),
-        # Costs are scaled by their limit: HiGHS's feasibility tolerance is absolute.
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(costs / ceilings[:, None], -np.inf, 1)],
-        options={"mip_rel_gap": GAP, "time_limit": SECONDS},
-    )
+    with stdout_to_stderr():  # HiGHS reports some of its doubts there, whatever its options say
+        solution = milp(
+            c=np.array([option.damage for option in options]),
+            integrality=np.ones(len(options)),
+            bounds=Bounds(0, 1),
+            # Costs are scaled by their limit: HiGHS's feasibility tolerance is absolute.
+            constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(costs / ceilings[:, None], -np.inf, 1)],
+            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+        )
     if solution.x is None:
         return None
     return {options[at].site: options[at] for at in np.flatnonzero(solution.x > 0.5).tolist()}

@@ -31,6 +31,23 @@ def _answer(command: str, **options: Any) -> None:
     import_module(f"polyad.cli.{command}").run(**options)
 
 
+def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
+    """Take what the command line leaves out from a recipe."""
+    return import_module("polyad.cli.recipe").defaults(context, path)
+
+
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        is_eager=True,
+        callback=_read_recipe,
+        help="recipe.yaml of an earlier run: its options, where they are not given here.",
+    ),
+]
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")] = Path("demo"),
@@ -64,6 +81,7 @@ def inspect(
 def plan(
     model: o.Model,
     data: o.Data,
+    recipe: Recipe = None,
     budget: o.Budgets = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
     weights: o.Weights = None,
@@ -87,14 +105,18 @@ def plan(
 
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
-    _answer("plan", **locals())
+    options = locals()
+    del options["recipe"]
+    _answer("plan", **options)
 
 
 @app.command()
 def compress(
+    context: typer.Context,
     model: o.Model,
     data: o.Data,
     out: o.Out,
+    recipe: Recipe = None,
     budget: o.Budgets = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
     weights: o.Weights = None,
@@ -121,7 +143,9 @@ def compress(
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """
-    _answer("compress", **locals())
+    options = locals()
+    del options["recipe"], options["context"]
+    _answer("compress", **import_module("polyad.cli.recipe").settle_plan(context, options))
 
 
 @app.command()
@@ -215,9 +239,10 @@ def main() -> None:
     except PolyadError as error:
         sys.stderr.write(f"polyad: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("polyad: interrupted; nothing was left behind\n")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            sys.stderr.write("polyad: interrupted; nothing was left behind\n")
+        raise
     except Exception as error:  # the last resort: a failure still leaves with its code and its trace
         traceback.print_exc()
         sys.stderr.write(f"polyad: failed: {error}\n")

@@ -6,7 +6,8 @@ from typing import Any
 from polyad.budget import Budget
 from polyad.checkpoint import read_plan
 from polyad.cli.console import bars, console, print_json, say
-from polyad.cli.opening import Data, open_network, open_splits, preprocessing_of, settings_of
+from polyad.cli.opening import Data, chosen_settings, open_network, open_splits, preprocessing_of
+from polyad.cli.recipe import written
 from polyad.errors import BudgetError
 from polyad.folders import check_writable
 from polyad.models import ModelSource
@@ -36,7 +37,7 @@ def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool
         progress=bars(quiet or as_json),
         **dict(settings),
     )
-    save(result, out, recipe=_recipe(options, budget, plan))
+    save(result, out, recipe=written(options | {"budget": budget, "plan": plan}))
     if as_json:
         print_json(summary(result.report))
     elif not quiet:
@@ -57,7 +58,7 @@ def open_run(
     **settings: Any,
 ) -> tuple[ModelSource, Data, Settings]:
     """Network, data and settings of a run; names are checked before anything is computed."""
-    chosen = settings_of(**settings)
+    chosen = chosen_settings(**settings)
     source = open_network(model, weights)
     preprocessing = preprocessing_of(source, mean, std, size)
     splits = open_splits(
@@ -79,11 +80,3 @@ def summary(report: Report) -> dict[str, Any]:
         found[name] = amount.model_dump() | {"kept": amount.kept}
     found |= report.model_dump(include={"before", "after", "recovered", "seconds", "provenance"})
     return found
-
-
-def _recipe(options: dict[str, Any], budget: list[str] | None, plan: Path | None) -> dict[str, Any]:
-    """The options that differ from nothing, by the names that --recipe reads."""
-    found = options | {"budget": budget, "plan": plan}
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in found.items() if value is not None
-    }

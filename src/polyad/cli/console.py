@@ -1,6 +1,7 @@
 """What people see while they wait, and what they read at the end."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -10,7 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-console = Console(soft_wrap=False)
+WIDTH = 120
+"""Columns of a table where there is no terminal to ask, as in a pipe or a log."""
+
+console = Console()
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = WIDTH
 errors = Console(stderr=True)
 
 
@@ -39,6 +45,6 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """A line for people."""
+    """A line for people; where it is broken is left to the terminal, so that a pipe gets whole lines."""
     if not quiet:
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)

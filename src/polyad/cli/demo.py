@@ -51,7 +51,7 @@ def run(out: Path, quiet: bool, as_json: bool) -> None:
     for note in result.report.recovered:
         say(f"   {note}", silent)
     say(f"3. Save it to {out}, load it back, evaluate what was loaded.", silent)
-    save(result, out, recipe={"model": MODEL, "data": DATA, "budget": [str(BUDGET)], "samples": 512})
+    save(result, out)
     loaded = load_network(out)
     check_identical(result.model, loaded, judged)
     say(f"   {sentence(evaluate(loaded, judged, reference=teacher))}", silent)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from polyad.cli.console import console, print_json
+from polyad.cli.console import console, print_json, say
 from polyad.cli.opening import example, open_network
 from polyad.decompositions.base import FORMS
 from polyad.records import Amount, Trace
@@ -59,12 +59,9 @@ def _print(found: Trace) -> None:
         table.add_row(site.name, site.layer.label, shape, f"{site.params:,}", f"{site.macs:,}", forms or "none")
     console.print(table)
     for refusal in found.refused:
-        console.print(
-            f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}", markup=False
-        )
-    console.print(
+        say(f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}")
+    say(
         f"{len(found.sites)} sites, {len(found.refused)} refused;"
         f" {found.params:,} parameters, {found.macs:,} MACs per sample,"
-        f" {found.bytes:,} bytes",
-        highlight=False,
+        f" {found.bytes:,} bytes"
     )

@@ -15,6 +15,7 @@ from polyad.data import DataSource, calibration_and_evaluation, loader, open_dat
 from polyad.errors import DataError, ModelError
 from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
+from polyad.pipeline import settings_of
 from polyad.records import Preprocessing
 from polyad.settings import Settings
 
@@ -93,7 +94,7 @@ def evaluation_split(source: DataSource) -> Any:
     raise DataError(f"{source.name} has the splits {', '.join(source.splits)}; name one, as in {source.name}#SPLIT.")
 
 
-def settings_of(
+def chosen_settings(
     *,
     forms: str | None,
     metric: str,
@@ -106,7 +107,7 @@ def settings_of(
     seed: int,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
-    return Settings(
+    return settings_of(
         forms=None if forms is None else tuple(name.strip() for name in forms.split(",")),
         metric=metric,
         allocator=allocator,

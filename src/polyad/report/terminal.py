@@ -22,8 +22,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_table(("quality", "before", "after", "change"), quality))
     console.print()
     for line in (*_refused(report.refused), *report.recovered):
-        console.print(Text(line))
-    console.print(Text(wording.headline(report), style="bold"))
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(wording.headline(report), style="bold"), soft_wrap=True)
 
 
 def _sites(sites: Iterable[SiteReport]) -> Table:

@@ -1,0 +1,108 @@
+"""`--recipe FILE.yaml`: a file's values stand in for options that the command line leaves out."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from polyad.errors import PolyadError
+
+KEYS = {
+    "model": "model",
+    "weights": "weights",
+    "data": "data",
+    "calibration": "calibration",
+    "budget": "budget",
+    "plan": "plan",
+    "forms": "forms",
+    "metric": "metric",
+    "allocator": "allocator",
+    "recover": "recover",
+    "samples": "samples",
+    "round_to": "round_to",
+    "ignore": "ignore",
+    "set": "fixed",
+    "mean": "mean",
+    "std": "std",
+    "size": "size",
+    "batch_size": "batch_size",
+    "seed": "seed",
+}
+"""What a recipe may hold -> the parameter of the command."""
+
+DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed")
+"""What a plan has decided already."""
+
+
+def defaults(context: typer.Context, path: Path | None) -> Path | None:
+    """Put the values of a recipe where the command looks for what was not given.
+
+    Raises:
+        PolyadError: the file cannot be read, or holds something else than a recipe.
+    """
+    if path is not None:
+        known = {parameter.name: parameter for parameter in context.command.params}
+        context.default_map = {
+            name: _as_option(path, key, value, several=bool(getattr(known[name], "multiple", False)))
+            for key, value in _read(path).items()
+            if value is not None and (name := KEYS[key]) in known
+        }
+    return path
+
+
+def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run in which a plan given by hand takes the place of what the recipe says, or a budget of a plan.
+
+    Raises:
+        PolyadError: an option was given that a plan, given too, has decided.
+    """
+    given = {name for name in options if _from_command_line(context, name)}
+    if options["plan"] is None:
+        return options
+    if "budget" in given and "plan" not in given:
+        return options | {"plan": None}
+    blocked = [name for name in DECIDED if name in given and name != "budget"]
+    if blocked:
+        names = ", ".join(f"--{'set' if name == 'fixed' else name.replace('_', '-')}" for name in blocked)
+        raise PolyadError(f"--plan has decided already, so {names} would do nothing: leave it out, or edit the plan.")
+    dropped = dict.fromkeys((name for name in ("budget", "forms", "ignore", "fixed") if name not in given), None)
+    return options | dropped
+
+
+def written(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run as a recipe holds them, without those that were not given."""
+    found = {key: options.get(name) for key, name in KEYS.items()}
+    return {
+        key: str(value) if isinstance(value, Path) else value for key, value in found.items() if value not in (None, [])
+    }
+
+
+def _from_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise PolyadError(f"The recipe {path} is not there or not readable.") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise PolyadError(f"The recipe {path} is not YAML: {getattr(error, 'problem', error)}, line {line}.") from None
+    if not isinstance(found, dict):
+        raise PolyadError(f"The recipe {path} holds no names with values: write lines such as data: digits.")
+    found = {str(key).replace("-", "_"): value for key, value in found.items()}
+    if unknown := [key for key in found if key not in KEYS]:
+        raise PolyadError(f"The recipe {path} has the unknown key {unknown[0]!r}; known: {', '.join(KEYS)}.")
+    return found
+
+
+def _as_option(path: Path, key: str, value: Any, *, several: bool) -> Any:
+    """A value as it would be written on the command line; a list is several options, or one joined by commas."""
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(one, (list, dict)) for one in values):
+        raise PolyadError(f"The recipe {path} has something nested under {key!r}: write a value or a list of values.")
+    texts = [str(one) for one in values]
+    return texts if several else ",".join(texts)
