@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from conftest import Polyad, Ran
 from own_network import Own, write_own
 
@@ -138,11 +139,26 @@ def test_a_folder_of_ones_own_network_says_that_it_would_run_the_file(
     assert f"--model {own.model}" in ran.err
 
 
+def test_what_is_compressed_is_not_compressed_again(polyad: Polyad, demo: tuple[Ran, Path], tmp_path: Path) -> None:
+    for command in ("plan", "compress"):
+        ran = polyad(command, demo[1], "--data", "digits", "--budget", "params=70%", "--out", tmp_path / "again")
+        assert (ran.code, ran.out) == (2, "") and "is compressed already" in ran.err
+    assert names(tmp_path) == set()
+
+
 def test_benchmark_times_a_folder_against_the_dense_network(polyad: Polyad, demo: tuple[Ran, Path]) -> None:
     found = parsed(polyad("benchmark", demo[1], "--runs", "3", "--json"))
     assert set(found) == {"network", "dense"}
     assert 0 < found["network"]["p50"] <= found["network"]["p95"]
     assert found["network"]["params"] == parsed(demo[0])["params"]["after"] < found["dense"]["params"]
+    ran = polyad("benchmark", demo[1], "--runs", "3", "--batch-size", "2")
+    assert ran.code == 0 and "of the dense network's time" in ran.out
+
+
+def test_benchmark_of_ones_own_network(polyad: Polyad, own: Own, small: tuple[Ran, Path]) -> None:
+    chosen = ("--model", own.model, "--input", "1,8,8", "--runs", "3")
+    found = parsed(polyad("benchmark", small[1], *chosen, "--json"))
+    assert found["dense"]["params"] == parsed(small[0])["params"]["before"]
 
 
 def test_report_prints_and_writes_the_page_again(polyad: Polyad, small: tuple[Ran, Path]) -> None:

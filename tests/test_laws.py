@@ -1,6 +1,7 @@
 """The laws that every form obeys on every layer, in every norm: a form is tested by being registered."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from awkward import LAYERS, build
 from polyad.batches import Batch, as_batches
+from polyad.checkpoint import load_network, read_plan, save_network
 from polyad.cost import site_macs
 from polyad.decompositions.base import FORMS
 from polyad.errors import FormError
@@ -125,6 +127,20 @@ def test_counts_are_the_equations(form: str, layer: str) -> None:
         counted = trace(nn.Sequential(skeleton), Batch((inputs,)))
         assert counted.params == params
         assert counted.macs == site_macs(site, form, rank)
+
+
+@pytest.mark.parametrize(("form", "layer"), PAIRS)
+def test_plan_and_folder_come_back_with_the_same_bits(form: str, layer: str, tmp_path: Path) -> None:
+    """5. plan -> JSON -> plan, and save -> load."""
+    model, inputs, found, site = carried(form, layer)
+    plan = plan_for(found, form, middle(FORMS[form].max_rank(site.layer)), "weights")
+    student = rebuild(model, factorise(model, plan, {}, steps=3))
+    save_network(student, plan, tmp_path)
+    again = read_plan(tmp_path / "plan.json")
+    assert again == plan
+    with torch.no_grad():
+        assert torch.equal(load_network(tmp_path, model)(inputs), student(inputs))
+        assert torch.equal(rebuild(model, factorise(model, again, {}, steps=3))(inputs), student(inputs))
 
 
 @pytest.mark.parametrize(("form", "layer"), PAIRS)

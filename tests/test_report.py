@@ -107,7 +107,9 @@ def test_terminal_has_totals() -> None:
     for expected in ("269,722", "80,900", "30.0 %", "70.0 %", "layer3.2.conv2", "stem.depthwise", "43 predictions"):
         assert expected in text
     assert "[bold]" in printed(renamed(made_up.report(), "[bold]x"))
-    assert max(map(len, printed(made_up.report(), 60).splitlines())) <= 60
+    tables, _, sentences = printed(made_up.report(), 60).rpartition("\n\n")
+    assert max(map(len, tables.splitlines())) <= 60
+    assert sentences.splitlines()[-1].endswith("43 predictions changed)")  # whole, wherever it is wrapped when shown
 
 
 def test_everything_optional_missing() -> None:

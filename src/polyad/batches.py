@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.data import DataLoader, Dataset
 
-from polyad.errors import DataError, ModelError, NumericalError
+from polyad.errors import DataError, ModelError, NumericalError, PolyadError
 
 SAMPLES = 64
 """Samples in a batch where the data comes without batches: a tensor or a Dataset."""
@@ -227,3 +227,36 @@ def _read(item: Any, number: int) -> Batch:
 
 def _has_samples(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.dim() > 0
+
+
+def run_on(network: nn.Module, batch: Any, what: str) -> Any:
+    """What `batch.run(network)` gives.
+
+    Args:
+        network: any.
+        batch: a Batch, or anything with `run(network)`.
+        what: the batch is called in the message.
+
+    Raises:
+        DataError: the network refuses the batch.
+    """
+    try:
+        return batch.run(network)
+    except (PolyadError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a network raises over inputs that it was not made for
+        cause = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+        raise DataError(
+            f"The network refuses {what}{_shapes(batch)}: {type(error).__name__}: {cause}. "
+            "Give inputs of the number, shape and type that it was trained with."
+        ) from error
+
+
+def _shapes(batch: Any) -> str:
+    if not isinstance(batch, Batch):
+        return ""
+    named = [*(("", value) for value in batch.args), *((f"{name} ", value) for name, value in batch.kwargs.items())]
+    texts = [
+        f"{name}{tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}" for name, value in named
+    ]
+    return f", of shape {', '.join(texts)}"

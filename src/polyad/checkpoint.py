@@ -68,8 +68,15 @@ def load_network(folder: str | Path, model: nn.Module | None = None) -> nn.Modul
 
 
 def write_plan(plan: Plan, path: str | Path) -> None:
-    """Save a plan as indented JSON, to be edited by hand."""
-    Path(path).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Save a plan as indented JSON, to be edited by hand.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    try:
+        Path(path).write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror}); name a file that can.") from None
 
 
 def read_plan(path: str | Path) -> Plan:

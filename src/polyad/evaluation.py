@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from polyad.batches import Batch, each_batch, is_integer, outputs_tensor
-from polyad.errors import DataError, NumericalError, PolyadError
+from polyad.batches import each_batch, is_integer, outputs_tensor, run_on
+from polyad.errors import DataError, NumericalError
 from polyad.modes import evaluating
 from polyad.progress import Progress, silent
 from polyad.records import Evaluation
@@ -137,26 +137,7 @@ def _run(networks: Sequence[nn.Module], batches: Iterable[Any], progress: Progre
 
 
 def _output(network: nn.Module, batch: Any, number: int) -> Tensor:
-    try:
-        output = batch.run(network)
-    except (PolyadError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # whatever a network raises over inputs that it was not made for
-        raise DataError(
-            f"The network refuses batch {number} of the data{_shapes(batch)}: {type(error).__name__}: {error}. "
-            "Give inputs of the number, shape and type that it was trained with."
-        ) from error
-    return outputs_tensor(output).detach().cpu()
-
-
-def _shapes(batch: Any) -> str:
-    if not isinstance(batch, Batch):
-        return ""
-    named = [*(("", value) for value in batch.args), *((f"{name} ", value) for name, value in batch.kwargs.items())]
-    texts = [
-        f"{name}{tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}" for name, value in named
-    ]
-    return f", of shape {', '.join(texts)}"
+    return outputs_tensor(run_on(network, batch, f"batch {number} of the data")).detach().cpu()
 
 
 def _join(found: Sequence[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from polyad.batches import Batch
+from polyad.batches import Batch, run_on
 from polyad.errors import DataError, NumericalError
 from polyad.modes import evaluating
 from polyad.patches import patch_blocks
@@ -84,7 +84,7 @@ def _collect(
     try:
         with torch.no_grad(), evaluating(model):
             for batch in progress(batches, "observe"):
-                batch.run(model)
+                run_on(model, batch, "a calibration batch")
     finally:
         for handle in handles:
             handle.remove()

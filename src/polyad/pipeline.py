@@ -126,9 +126,9 @@ def settings_of(**options: Unpack[Options]) -> Settings:
         UnknownNameError: a form, metric, allocator or recovery level that does not exist.
     """
     settings = Settings(**options)  # type: ignore[arg-type]
-    for form in settings.forms or ():
-        FORMS[form]
-    METRICS[settings.metric], ALLOCATORS[settings.allocator], RECOVERIES[settings.recover]
+    chosen = ((METRICS, settings.metric), (ALLOCATORS, settings.allocator), (RECOVERIES, settings.recover))
+    for registry, name in (*((FORMS, form) for form in settings.forms or ()), *chosen):
+        registry[name]
     return settings
 
 

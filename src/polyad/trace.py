@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from polyad.batches import Batch
+from polyad.batches import Batch, run_on
 from polyad.errors import ModelError, NumericalError
 from polyad.layers import LAYER_TYPES, LayerSpec, Size
 from polyad.modes import evaluating
@@ -143,7 +143,7 @@ def _watch(
     handles += [module.register_forward_pre_hook(norm_hook) for module in norms]
     try:
         with torch.no_grad(), evaluating(model):
-            example.run(model)
+            run_on(model, example, "the example input")
     finally:
         for handle in handles:
             handle.remove()

@@ -5,10 +5,10 @@ from typing import Any
 
 from polyad.budget import Budget
 from polyad.checkpoint import read_plan
-from polyad.cli.console import bars, console, print_json, say
-from polyad.cli.opening import Data, chosen_settings, open_network, open_splits, preprocessing_of
+from polyad.cli.console import bars, console, note, print_json, say
+from polyad.cli.opening import Data, chosen_settings, is_folder, open_network, open_splits, preprocessing_of
 from polyad.cli.recipe import written
-from polyad.errors import BudgetError
+from polyad.errors import BudgetError, ModelError
 from polyad.folders import check_writable
 from polyad.models import ModelSource
 from polyad.pipeline import compress
@@ -25,8 +25,7 @@ def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool
     given = read_plan(plan) if plan else None
     check_writable(out)
     source, data, settings = open_run(**options)
-    if not source.trained:
-        say(f"note: {source.spec} has random weights here; give --weights FILE for trained ones", quiet or as_json)
+    note_untrained(source, quiet)
     result = compress(
         source.module,
         data.calibration,
@@ -59,6 +58,8 @@ def open_run(
 ) -> tuple[ModelSource, Data, Settings]:
     """Network, data and settings of a run; names are checked before anything is computed."""
     chosen = chosen_settings(**settings)
+    if is_folder(model):  # its plan would name layers that the original architecture does not have
+        raise ModelError(f"{model} is compressed already: compress what it was made from, with a smaller budget.")
     source = open_network(model, weights)
     preprocessing = preprocessing_of(source, mean, std, size)
     splits = open_splits(
@@ -70,6 +71,12 @@ def open_run(
         batch_size=batch_size,
     )
     return source, splits, chosen
+
+
+def note_untrained(source: ModelSource, quiet: bool) -> None:
+    """Say that figures of random weights mean nothing."""
+    if not source.trained:
+        note(f"{source.spec} has random weights here; give --weights FILE for trained ones", quiet)
 
 
 def summary(report: Report) -> dict[str, Any]:

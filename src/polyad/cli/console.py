@@ -44,6 +44,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+def note(text: str, quiet: bool = False) -> None:
+    """What people should know about a run before they rely on it; on standard error, so that results stay clean."""
+    if not quiet:
+        errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)
+
+
 def say(text: str, quiet: bool = False) -> None:
     """A line for people; where it is broken is left to the terminal, so that a pipe gets whole lines."""
     if not quiet:

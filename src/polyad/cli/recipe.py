@@ -52,7 +52,7 @@ def defaults(context: typer.Context, path: Path | None) -> Path | None:
 
 
 def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run in which a plan given by hand takes the place of what the recipe says, or a budget of a plan.
+    """The options of a run: a plan that is given takes the place of the recipe's budget, and a budget that of its plan.
 
     Raises:
         PolyadError: an option was given that a plan, given too, has decided.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from math import inf, isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,7 +158,9 @@ def check_channels(channels: int, preprocessing: Preprocessing, where: str) -> N
 
 def check_preprocessing(preprocessing: Preprocessing) -> None:
     """Refuse what no image could be prepared with."""
-    if not all(value > 0 for value in preprocessing.std):
+    if not all(map(isfinite, preprocessing.mean)):
+        raise DataError(f"mean is {preprocessing.mean}; expected finite values, such as 0.5.")
+    if not all(0 < value < inf for value in preprocessing.std):
         raise DataError(f"std is {preprocessing.std}; expected positive values, such as 0.5.")
     if preprocessing.size is not None and min(preprocessing.size) < 1:
         raise DataError(f"size is {preprocessing.size}; expected a height and a width of at least one pixel.")
