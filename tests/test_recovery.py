@@ -8,6 +8,7 @@ from torch import nn
 
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
+from polyad.errors import BudgetError
 from polyad.evaluation import divergence, outputs
 from polyad.pipeline import compress
 from polyad.progress import silent
@@ -122,3 +123,12 @@ def test_a_loop_of_ones_own_serves_as_data(tmp_path: Path) -> None:
     found = compress(teacher, lambda model: model(inputs), budget=Budget(params=0.5))
     assert isinstance(found.plan, Plan)
     assert trace(found.model, Batch((inputs,))).params == found.plan.params
+
+
+def test_a_budget_out_of_reach_is_refused_before_the_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observed(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the budget could have been refused before")
+
+    monkeypatch.setattr("polyad.pipeline.observe", observed)
+    with pytest.raises(BudgetError, match=r"params=6 .* keeps from 1,"):
+        compress(norms().eval(), [torch.randn(10, 3, 8, 8)], budget=Budget(params=6))

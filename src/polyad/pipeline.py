@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from polyad.allocators.allocate import allocate
+from polyad.allocators.allocate import allocate, check_reachable
 from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
@@ -18,7 +18,7 @@ from polyad.metrics import METRICS
 from polyad.observe import observe
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.progress import Progress, silent
-from polyad.propose import propose
+from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
 from polyad.records import Plan, Report, Statistics, Trace
 from polyad.recovery.base import RECOVERIES, Lesson
@@ -27,6 +27,9 @@ from polyad.settings import Options, Settings
 from polyad.splits import Call, hold_out
 from polyad.stopwatch import Stopwatch
 from polyad.trace import trace
+
+OUTLINE_MARGIN = 0.05
+"""How far a budget may lie below what the outline of the menu promises before it is refused without a menu."""
 
 HELD_OUT = 0.2
 """Share of the calibration samples that no fit sees."""
@@ -64,7 +67,7 @@ def plan(
         options: the fields of `Settings`.
     """
     settings = settings_of(**options)
-    return _decide(model, look(model, data, settings, progress), budget, settings, progress)
+    return _decide(model, look(model, data, settings, budget, progress), budget, settings, progress)
 
 
 def compress(
@@ -96,7 +99,7 @@ def compress(
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
     settings, clock = settings_of(**options), Stopwatch()
     with clock("trace and observe"):
-        seen = look(model, data, settings, progress)
+        seen = look(model, data, settings, None if plan else budget, progress)
     before = after = None
     judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
     if judged is not None:
@@ -132,14 +135,18 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     return settings
 
 
-def look(model: nn.Module, data: Any, settings: Settings, progress: Progress = silent) -> Observed:
-    """Trace a network and observe the inputs of its sites."""
+def look(
+    model: nn.Module, data: Any, settings: Settings, budget: Budget | None = None, progress: Progress = silent
+) -> Observed:
+    """Trace a network and observe the inputs of its sites; a budget far out of reach is refused in between."""
     if callable(data) and not isinstance(data, nn.Module):
         fitted, held_out = [Call(data)], []
     else:
         fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
     found = ignoring(trace(model, fitted[0].take(2)), settings.ignore)
     check_fixed(found, settings.fixed)
+    if budget is not None:
+        check_reachable(outline(model, found, settings), budget, margin=OUTLINE_MARGIN)
     statistics = observe(model, found.sites, fitted, held_out, progress=progress)
     return Observed(found, statistics, fitted, held_out)
 

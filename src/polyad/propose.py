@@ -83,9 +83,44 @@ def propose(
     return Menu(candidates=menu, sites=trace.sites, params=trace.params, macs=trace.macs, metric=norm.name)
 
 
+def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Menu:
+    """The smallest candidate of every form, not fitted: what a budget can reach, known before any work.
+
+    Forms with several ranks choose them by the plain norm here, so their costs may differ a little from the menu's.
+    """
+    forms = [FORMS[name] for name in settings.forms or FORMS.names()]
+    menu = {}
+    for site in trace.sites:
+        weight = model.get_submodule(site.name).weight
+        problem, _ = problems(site, weight, METRICS["weights"], None)  # type: ignore[arg-type]
+        options = [dense_candidate(site)]
+        if site.name in settings.fixed:
+            options = [_priced(site, *settings.fixed[site.name])]
+        else:
+            for form in forms:
+                if form.refuses(site.layer) is None:
+                    ranks = _ranks(site, form, problem, SHARES, settings.round_to)
+                    options += [_priced(site, form.name, rank) for rank in ranks[:1]]
+        menu[site.name] = tuple(options)
+    return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric="weights")
+
+
+def _priced(site: Site, form: str, rank: Rank, error: float = 0.0, damage: float = 0.0) -> Candidate:
+    """A candidate with the costs of its form and rank."""
+    return Candidate(
+        site=site.name,
+        form=form,
+        rank=rank,
+        params=site_params(site, form, rank),
+        macs=site_macs(site, form, rank),
+        error=error,
+        damage=damage,
+    )
+
+
 def dense_candidate(site: Site) -> Candidate:
     """The layer as it is."""
-    return Candidate(site=site.name, form=DENSE, rank=(), params=site.params, macs=site.macs, error=0.0, damage=0.0)
+    return _priced(site, DENSE, ())
 
 
 def _candidates(
@@ -94,17 +129,8 @@ def _candidates(
     found = []
     for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
         approximation = form.reconstruct(fitted.factors).flatten(2)
-        found.append(
-            Candidate(
-                site=site.name,
-                form=form.name,
-                rank=fitted.rank,
-                params=site_params(site, form.name, fitted.rank),
-                macs=site_macs(site, form.name, fitted.rank),
-                error=fitted.error,
-                damage=fitted.error if unseen is None else unseen.relative(approximation),
-            )
-        )
+        damage = fitted.error if unseen is None else unseen.relative(approximation)
+        found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))
     return found
 
 
@@ -123,13 +149,7 @@ def _interpolated(
     for rank in sorted(ranks):
         params = site_params(site, form.name, rank)
         if known.min() < params < known.max():
-            macs = site_macs(site, form.name, rank)
-            error, damage = at(params, "error"), at(params, "damage")
-            found.append(
-                Candidate(
-                    site=site.name, form=form.name, rank=rank, params=params, macs=macs, error=error, damage=damage
-                )
-            )
+            found.append(_priced(site, form.name, rank, at(params, "error"), at(params, "damage")))
     return found
 
 

@@ -1,6 +1,6 @@
 """Stage 4: one choice per site, within the budget."""
 
-from polyad.allocators.base import ALLOCATORS, total, within
+from polyad.allocators.base import ALLOCATORS, within
 from polyad.budget import Budget
 from polyad.errors import BudgetError
 from polyad.records import DENSE, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
@@ -19,10 +19,9 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         BudgetError: the budget cannot be reached; the message names the reachable range.
         UnknownNameError: no such allocator.
     """
-    totals = {"params": menu.params, "macs": menu.macs}
+    check_reachable(menu, budget)
     fixed = {"params": menu.fixed_params, "macs": menu.fixed_macs}
-    limits = budget.limits(totals)
-    _check_reachable(menu, limits, totals, fixed)
+    limits = budget.limits({"params": menu.params, "macs": menu.macs})
     own = {unit: limit - fixed[unit] for unit, limit in limits.items()}
     selection = ALLOCATORS[allocator].select(menu, own)
     if selection is None or not within(selection, own):
@@ -42,13 +41,19 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     )
 
 
-def _check_reachable(menu: Menu, limits: dict[str, int], totals: dict[str, int], fixed: dict[str, int]) -> None:
-    for unit, limit in limits.items():
-        cheapest = {
-            site: min(options, key=lambda option: getattr(option, unit)) for site, options in menu.candidates.items()
-        }
-        smallest = fixed[unit] + total(cheapest, unit)
-        if limit < smallest:
+def check_reachable(menu: Menu, budget: Budget, *, margin: float = 0.0) -> None:
+    """Raise BudgetError, with the reachable range, for a limit that the smallest candidates of all sites exceed.
+
+    Args:
+        menu: fitted, or the outline of one.
+        budget: what is kept, of the whole network.
+        margin: let a limit pass that is short by less than this share; for an outline, whose costs are not exact.
+    """
+    totals = {"params": menu.params, "macs": menu.macs}
+    fixed = {"params": menu.fixed_params, "macs": menu.fixed_macs}
+    for unit, limit in budget.limits(totals).items():
+        smallest = fixed[unit] + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
+        if limit < smallest * (1 - margin):
             whole = totals[unit]
             raise BudgetError(
                 f"{unit}={limit:,} ({limit / whole:.1%} of {whole:,}) cannot be reached: what these forms offer here"

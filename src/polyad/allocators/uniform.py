@@ -1,5 +1,6 @@
 """The same share for every layer: what a person without an allocator would do."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, within
@@ -7,37 +8,50 @@ from polyad.records import Candidate, Menu, Site
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
-    """Every site keeps at most the same share of its own cost, the largest that meets the limits.
+    """Every site keeps at most the same share of its own cost: the share that does least damage within the limits.
 
-    At a share each site takes its least damaging candidate within it, or its smallest one where none is. A larger share
-    never does more damage, so the candidates' own shares are searched by bisection.
+    At a share each site takes its least damaging candidate within it, or its smallest one where none is. With several
+    limits a larger share need not cost more of each, so all of the candidates' own shares are tried, and beside them
+    the smallest candidate of every site by each cost alone.
     """
     dense = {site.name: site for site in menu.sites}
-    shares = sorted({_share(c, dense[site], limits) for site, options in menu.candidates.items() for c in options})
+    shares = {site: [_share(c, dense[site], limits) for c in options] for site, options in menu.candidates.items()}
+    ladders = {site: _ladder(options, shares[site]) for site, options in menu.candidates.items()}
+    tries = [
+        {site: _at(ladder, share) for site, ladder in ladders.items()}
+        for share in sorted({share for found in shares.values() for share in found})
+    ]
+    tries += [
+        {site: min(options, key=lambda c: (getattr(c, unit), *_key(c))) for site, options in menu.candidates.items()}
+        for unit in limits
+    ]
+    allowed = [selection for selection in tries if within(selection, limits)]
+    return min(allowed, key=lambda s: sum(c.damage for c in s.values()), default=None)
 
-    def at(share: float) -> Selection:
-        return {site: _best(options, dense[site], limits, share) for site, options in menu.candidates.items()}
 
-    low, high = 0, len(shares)
-    while low < high:
-        middle = (low + high) // 2
-        if within(at(shares[middle]), limits):
-            low = middle + 1
-        else:
-            high = middle
-    return at(shares[low - 1]) if low else None
+def _ladder(options: tuple[Candidate, ...], shares: list[float]) -> list[tuple[float, Candidate]]:
+    """Share -> the least damaging candidate within it, at rising shares."""
+    rungs: list[tuple[float, Candidate]] = []
+    for share, option in sorted(zip(shares, options, strict=True), key=lambda pair: (pair[0], *_key(pair[1]))):
+        if not rungs or _key(option) < _key(rungs[-1][1]):
+            rungs.append((share, option))
+    return rungs
+
+
+def _at(ladder: list[tuple[float, Candidate]], share: float) -> Candidate:
+    """The rung within a share, or the lowest one."""
+    found = bisect_right(ladder, share, key=lambda rung: rung[0])
+    return ladder[max(found - 1, 0)][1]
+
+
+def _key(candidate: Candidate) -> tuple[float, str, tuple[int, ...]]:
+    """Least damage first; the rest only settles ties."""
+    return candidate.damage, candidate.form, candidate.rank
 
 
 def _share(candidate: Candidate, dense: Site, limits: Mapping[str, int]) -> float:
     """The share kept, of the cost that is kept most."""
     return max(getattr(candidate, unit) / max(getattr(dense, unit), 1) for unit in limits)
-
-
-def _best(options: tuple[Candidate, ...], dense: Site, limits: Mapping[str, int], share: float) -> Candidate:
-    allowed = [option for option in options if _share(option, dense, limits) <= share]
-    if allowed:
-        return min(allowed, key=lambda c: (c.damage, _share(c, dense, limits), c.form, c.rank))
-    return min(options, key=lambda c: (_share(c, dense, limits), c.damage, c.form, c.rank))
 
 
 ALLOCATORS.register("uniform", Allocator("uniform", "the same share for every layer", "baseline", select))
