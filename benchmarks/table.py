@@ -23,8 +23,8 @@ the same test images; ± is the paired standard error. CIFAR-10 *lossless* are 1
 about ten points). One draw of the calibration images (seed 0). The MobileNetV2 sample is for differences only, it is no
 ImageNet accuracy.
 
-This page is written by `benchmarks/table.py` from the files in `benchmarks/results/`, which `benchmarks/accuracy.py` and
-`benchmarks/observe.py` write.
+This page is written by `benchmarks/table.py` from the files in `benchmarks/results/`, which `benchmarks/accuracy.py`
+and `benchmarks/observe.py` write.
 """
 
 
@@ -63,8 +63,8 @@ def observing() -> list[str]:
     return [
         "## Observing",
         "",
-        f"1,000 images through ResNet-56: {row['seconds']} s, {row['ratio_to_forward']} times a plain forward pass over the"
-        f" same images (median of {row['runs']}); the whole process peaks at {row['peak_gib']} GiB.",
+        f"1,000 images through ResNet-56: {row['seconds']} s, {row['ratio_to_forward']} times a plain forward pass over"
+        f" the same images (median of {row['runs']}); the whole process peaks at {row['peak_gib']} GiB.",
         "",
     ]
 
