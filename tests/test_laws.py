@@ -155,6 +155,21 @@ def test_original_is_untouched(form: str, layer: str) -> None:
     assert storages.isdisjoint(tensor.untyped_storage().data_ptr() for tensor in student.state_dict().values())
 
 
+@pytest.mark.parametrize("layer", ["conv_depthwise", "conv_multiplier", "conv_grouped", "conv3x3", "linear"])
+@pytest.mark.parametrize("form", FORMS)
+def test_dead_inputs_leave_finite_balanced_factors(form: str, layer: str) -> None:
+    """Channels, and whole groups, that are always zero: what they cannot tell must not blow up in float32."""
+    model, inputs, found, site = carried(form, layer)
+    inputs[:, : max(1, inputs.shape[1] // 2)] = 0
+    statistics = observe(model, found.sites, as_batches([inputs]))
+    for rank in ladder(form, site):
+        (fitted,) = factorise(model, plan_for(found, form, rank, "inputs"), statistics, steps=20)
+        assert fitted.weight_error < 100
+        assert max(float(factor.abs().max()) for factor in fitted.factors) < 100
+        with torch.no_grad():
+            assert relative(rebuild(model, [fitted])(inputs), model(inputs)) < 1.1
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_same_input_same_factors(form: str) -> None:
     """7. Also while other fits run beside it: nothing random, nothing shared."""

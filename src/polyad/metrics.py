@@ -21,7 +21,8 @@ SHRINKAGE = 0.01
 """Weight of the diagonal: a few hundred images leave noise in the small directions of C."""
 
 FLOOR = 1e-7
-"""Share of the mean eigenvalue that every direction gets, so that dead channels do not make C singular."""
+"""Share of the mean eigenvalue (of all groups together) that every direction gets, so that dead channels, and groups
+that see nothing at all, do not make C singular."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def input_norm(site: Site, statistics: Statistics) -> Tensor:
     """Second moment of the inputs: centred where the bias may move, shrunk, never singular."""
     moment = second_moment(site, statistics.moment, statistics.mean, statistics.mean)
     diagonal = moment.diagonal(dim1=-2, dim2=-1)
-    floor = FLOOR * diagonal.mean(-1, keepdim=True).clamp_min(torch.finfo(moment.dtype).tiny)
+    floor = FLOOR * (diagonal.mean() if diagonal.any() else torch.ones_like(diagonal.mean()))
     return (1 - SHRINKAGE) * moment + torch.diag_embed(SHRINKAGE * diagonal + floor)
 
 

@@ -53,34 +53,42 @@ def propose(
         PlanError: a given choice names a layer that is no site.
         UnknownNameError: a form or metric that does not exist.
     """
-    forms = [FORMS[name] for name in settings.forms or FORMS.names()]
     norm = METRICS[settings.metric]
     check_fixed(trace, settings.fixed)
-    for site in trace.sites:
-        if norm.needs_inputs and site.name not in statistics:
-            raise DataError(f"The {norm.name} norm needs inputs of {site.name}; give data, or take the weights norm.")
+    unseen = next((site.name for site in trace.sites if site.name not in statistics), None)
+    if norm.needs_inputs and unseen is not None:
+        raise DataError(f"The {norm.name} norm needs inputs of {unseen}; give data, or take the weights norm.")
 
-    def options(site: Site) -> list[Candidate]:
+    def options(site: Site) -> tuple[Candidate, ...]:
         weight = model.get_submodule(site.name).weight
-        problem, unseen = problems(site, weight, norm, statistics.get(site.name))  # type: ignore[arg-type]
-        if site.name in settings.fixed:
-            name, rank = settings.fixed[site.name]
-            return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, unseen, [rank])
-        candidates = [dense_candidate(site)]
-        for form in forms:
-            if form.refuses(site.layer) is None:
-                ranks = _ranks(site, form, problem, SHARES, settings.round_to)
-                fitted = _candidates(site, form, problem, unseen, ranks)
-                finer = _ranks(site, form, problem, _finer(SHARES), settings.round_to)
-                found = fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
-                candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
-        return candidates
+        problem, held_out = problems(site, weight, norm, statistics.get(site.name))  # type: ignore[arg-type]
+        return tuple(_options(site, problem, held_out, settings))
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
-    menu = {site.name: tuple(candidates) for site, candidates in zip(trace.sites, found, strict=True)}
+    menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
     if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
-        raise ModelError(_nothing(trace, forms))
-    return Menu(candidates=menu, sites=trace.sites, params=trace.params, macs=trace.macs, metric=norm.name)
+        raise ModelError(_nothing(trace, _forms(settings)))
+    return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
+
+
+def _forms(settings: Settings) -> list[Decomposition]:
+    return [FORMS[name] for name in settings.forms or FORMS.names()]
+
+
+def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings) -> list[Candidate]:
+    """All candidates of one site, the dense one first; the given one alone where the choice is given."""
+    if site.name in settings.fixed:
+        name, rank = settings.fixed[site.name]
+        return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, held_out, [rank])
+    candidates = [dense_candidate(site)]
+    for form in _forms(settings):
+        if form.refuses(site.layer) is None:
+            ranks = _ranks(site, form, problem, SHARES, settings.round_to)
+            fitted = _candidates(site, form, problem, held_out, ranks)
+            finer = _ranks(site, form, problem, _finer(SHARES), settings.round_to)
+            found = fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
+            candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
+    return candidates
 
 
 def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Menu:
@@ -88,20 +96,17 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
 
     Forms with several ranks choose them by the plain norm here, so their costs may differ a little from the menu's.
     """
-    forms = [FORMS[name] for name in settings.forms or FORMS.names()]
     menu = {}
     for site in trace.sites:
         weight = model.get_submodule(site.name).weight
         problem, _ = problems(site, weight, METRICS["weights"], None)  # type: ignore[arg-type]
-        options = [dense_candidate(site)]
         if site.name in settings.fixed:
-            options = [_priced(site, *settings.fixed[site.name])]
-        else:
-            for form in forms:
-                if form.refuses(site.layer) is None:
-                    ranks = _ranks(site, form, problem, SHARES, settings.round_to)
-                    options += [_priced(site, form.name, rank) for rank in ranks[:1]]
-        menu[site.name] = tuple(options)
+            menu[site.name] = (_priced(site, *settings.fixed[site.name]),)
+            continue
+        carriers = [form for form in _forms(settings) if form.refuses(site.layer) is None]
+        ladders = {form.name: _ranks(site, form, problem, SHARES, settings.round_to) for form in carriers}
+        smallest = (_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks)
+        menu[site.name] = (dense_candidate(site), *smallest)
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric="weights")
 
 
@@ -124,12 +129,12 @@ def dense_candidate(site: Site) -> Candidate:
 
 
 def _candidates(
-    site: Site, form: Decomposition, problem: Problem, unseen: Problem | None, ranks: Sequence[Rank]
+    site: Site, form: Decomposition, problem: Problem, held_out: Problem | None, ranks: Sequence[Rank]
 ) -> list[Candidate]:
     found = []
     for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
         approximation = form.reconstruct(fitted.factors).flatten(2)
-        damage = fitted.error if unseen is None else unseen.relative(approximation)
+        damage = fitted.error if held_out is None else held_out.relative(approximation)
         found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))
     return found
 

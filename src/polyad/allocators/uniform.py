@@ -21,12 +21,14 @@ def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
         {site: _at(ladder, share) for site, ladder in ladders.items()}
         for share in sorted({share for found in shares.values() for share in found})
     ]
-    tries += [
-        {site: min(options, key=lambda c: (getattr(c, unit), *_key(c))) for site, options in menu.candidates.items()}
-        for unit in limits
-    ]
+    tries += [_smallest(menu, unit) for unit in limits]
     allowed = [selection for selection in tries if within(selection, limits)]
     return min(allowed, key=lambda s: sum(c.damage for c in s.values()), default=None)
+
+
+def _smallest(menu: Menu, unit: str) -> Selection:
+    """The candidate of every site that costs least of one unit."""
+    return {site: min(options, key=lambda c: (getattr(c, unit), *_key(c))) for site, options in menu.candidates.items()}
 
 
 def _ladder(options: tuple[Candidate, ...], shares: list[float]) -> list[tuple[float, Candidate]]:

@@ -106,6 +106,24 @@ class Decomposition(ABC):
         letters = ",".join(BATCH + letters for letters in self.inputs)
         return torch.einsum(f"{letters}->{BATCH}{self.view}", *factors)
 
+    def balanced(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        """The same weight from factors whose slices along each rank have equal norms.
+
+        A term may be huge in one factor and tiny in another, which float32 and smaller types cannot hold.
+        """
+        result = list(factors)
+        for letter in self.rank_letters:
+            axes = {at: letters.index(letter) + 1 for at, letters in enumerate(self.inputs) if letter in letters}
+            norms = [_slice_norms(result[at], axis) for at, axis in axes.items()]  # (groups, rank) each
+            alive = torch.stack(norms).min(0).values > 0
+            logs = torch.stack([norm.clamp_min(torch.finfo(norm.dtype).tiny).log() for norm in norms])
+            for (at, axis), log in zip(axes.items(), logs, strict=True):
+                scale = torch.where(alive, (logs.mean(0) - log).exp(), torch.ones_like(log))
+                shape = [scale.shape[0], *(1,) * (result[at].dim() - 1)]
+                shape[axis] = scale.shape[1]
+                result[at] = result[at] * scale.view(shape)
+        return result
+
     def check(self, layer: LayerSpec, rank: Rank) -> None:
         """Raise FormError when the form refuses the layer or has no such rank."""
         if reason := self.refuses(layer):
@@ -142,6 +160,11 @@ class Decomposition(ABC):
         per_rank = self.params(layer, (1,)) - bias
         found = {min(largest, int(share * layer.weight_params / per_rank)) for share in shares}
         return [(rank,) for rank in sorted(found) if rank >= 1]
+
+
+def _slice_norms(factor: Tensor, axis: int) -> Tensor:
+    """Norms (groups, rank) of the slices along one axis of (groups, ...)."""
+    return factor.movedim(axis, 1).flatten(2).norm(dim=-1) if factor.dim() > 2 else factor.abs()
 
 
 FORMS: Registry[Decomposition] = Registry("form", "polyad.decompositions")

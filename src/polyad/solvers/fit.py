@@ -23,7 +23,7 @@ elimination_of = cache(Elimination.of)
 
 @dataclass(frozen=True)
 class Fit:
-    """Factors (groups, ...) float64 and their relative error in the norm of the problem."""
+    """Factors (groups, ...) float64, balanced, and their relative error in the norm of the problem."""
 
     rank: Rank
     factors: tuple[Tensor, ...]
@@ -59,7 +59,8 @@ def fit_path(
     fits, previous = [], None
     for rank in ranks:
         previous = _fit_one(form, layer, view, rank, previous, steps)
-        fits.append(Fit(rank, _unwhiten(form, view, previous.factors), previous.error))
+        factors = form.balanced(_unwhiten(form, view, previous.factors))
+        fits.append(Fit(rank, tuple(factors), previous.error))
     return fits
 
 
