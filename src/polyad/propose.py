@@ -66,8 +66,7 @@ def propose(
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
     menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
-    if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
-        raise ModelError(_nothing(trace, _forms(settings)))
+    _check_something(trace, menu, settings)
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
 
 
@@ -95,6 +94,9 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
     """The smallest candidate of every form, not fitted: what a budget can reach, known before any work.
 
     Forms with several ranks choose them by the plain norm here, so their costs may differ a little from the menu's.
+
+    Raises:
+        ModelError: no form can carry any site with less.
     """
     menu = {}
     for site in trace.sites:
@@ -105,8 +107,10 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
             continue
         carriers = [form for form in _forms(settings) if form.refuses(site.layer) is None]
         ladders = {form.name: _ranks(site, form, problem, SHARES, settings.round_to) for form in carriers}
-        smallest = (_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks)
-        menu[site.name] = (dense_candidate(site), *smallest)
+        smallest = [_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks]
+        smaller = [c for c in smallest if c.params < site.params or c.macs < site.macs]
+        menu[site.name] = (dense_candidate(site), *smaller)
+    _check_something(trace, menu, settings)
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric="weights")
 
 
@@ -169,6 +173,12 @@ def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[f
     ranks = form.ranks(site.layer, target, shares)
     rounded = {tuple(max(r // round_to, 1) * round_to if r > round_to else r for r in rank) for rank in ranks}
     return sorted(rounded, key=lambda rank: (form.params(site.layer, rank), rank))
+
+
+def _check_something(trace: Trace, menu: Mapping[str, tuple[Candidate, ...]], settings: Settings) -> None:
+    """Raise ModelError where every site can only stay as it is."""
+    if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
+        raise ModelError(_nothing(trace, _forms(settings)))
 
 
 def _nothing(trace: Trace, forms: Sequence[Decomposition]) -> str:

@@ -65,7 +65,7 @@ def savings_plot(sites: Sequence[SiteReport]) -> str:
     drawn = go.Figure(bars)
     drawn.update_layout(barmode="overlay", xaxis_title="parameters")
     drawn.update_yaxes(
-        autorange="reversed",
+        range=[len(sites) - 0.4, -0.6],
         tickvals=list(everything),
         ticktext=[escape(name) for name in _short([site.name for site in sites])],
         showgrid=False,
