@@ -11,6 +11,7 @@ from polyad.observe import observe
 from polyad.pipeline import compress
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
+from polyad.settings import Settings
 from polyad.trace import trace
 
 
@@ -76,6 +77,18 @@ def test_the_input_norm_is_the_covariance_where_a_constant_is_free(bias: bool) -
     off = ~torch.eye(len(expected), dtype=torch.bool)
     assert torch.allclose(found[off], 0.99 * expected[off], rtol=1e-4, atol=1e-4)
     assert torch.allclose(found.diagonal(), expected.diagonal(), rtol=1e-4)
+
+
+def test_the_damage_of_the_menu_is_on_inputs_that_no_fit_has_seen() -> None:
+    model, fitted, unseen = network(bias=True, norm=False), images(0), images(1)
+    found = trace(model, Batch((fitted,)))
+    statistics = observe(model, found.sites, [Batch((fitted,))], [Batch((unseen,))])
+    candidate = propose(model, found, statistics, Settings(forms=("svd",))).candidates["0"][1]  # the first one that was fitted
+    fixed = {"0": ("svd", candidate.rank)}
+    plan = compress(model, [fitted], budget=Budget(params=1.0), fixed=fixed, recover="none").plan
+    (made,) = factorise(model, plan, statistics)
+    assert candidate.damage == pytest.approx(made.held_out_error, rel=1e-6)
+    assert candidate.damage != pytest.approx(made.error, rel=1e-3)
 
 
 class Twice(nn.Module):
