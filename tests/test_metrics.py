@@ -83,7 +83,8 @@ def test_the_damage_of_the_menu_is_on_inputs_that_no_fit_has_seen() -> None:
     model, fitted, unseen = network(bias=True, norm=False), images(0), images(1)
     found = trace(model, Batch((fitted,)))
     statistics = observe(model, found.sites, [Batch((fitted,))], [Batch((unseen,))])
-    candidate = propose(model, found, statistics, Settings(forms=("svd",))).candidates["0"][1]  # the first one that was fitted
+    menu = propose(model, found, statistics, Settings(forms=("svd",)))
+    candidate = menu.candidates["0"][1]  # the first one that was fitted
     fixed = {"0": ("svd", candidate.rank)}
     plan = compress(model, [fitted], budget=Budget(params=1.0), fixed=fixed, recover="none").plan
     (made,) = factorise(model, plan, statistics)
