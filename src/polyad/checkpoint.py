@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from polyad.errors import CheckpointError, PlanError
 from polyad.models import build_model
+from polyad.naming import put
 from polyad.rebuild import swap
 from polyad.records import PLAN_VERSION, Plan
 
@@ -63,7 +64,7 @@ def load_network(folder: str | Path, model: nn.Module | None = None) -> nn.Modul
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {PLAN} beside it: {problem}") from None
     for first, *others in ties:
         for name in others:
-            _set(skeleton, name, skeleton.get_parameter(first))
+            put(skeleton, name, skeleton.get_parameter(first))
     return skeleton.eval()
 
 
@@ -188,8 +189,3 @@ def _ties(model: nn.Module) -> list[list[str]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
-
-
-def _set(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, parameter)

@@ -14,6 +14,7 @@ from torch import nn
 
 from polyad.batches import Batch
 from polyad.modes import evaluating
+from polyad.naming import put
 from polyad.splits import Call
 
 FAILURES = (AttributeError, TypeError, RuntimeError, ValueError, IndexError, KeyError)
@@ -59,13 +60,8 @@ def _hidden(model: nn.Module, names: Sequence[Sequence[str]]) -> Iterator[None]:
     wrapped = {id(module): _Opaque(module) for _, module in originals}
     try:
         for name, module in originals:
-            _put(model, name, wrapped[id(module)])
+            put(model, name, wrapped[id(module)])
         yield
     finally:
         for name, module in originals:
-            _put(model, name, module)
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+            put(model, name, module)

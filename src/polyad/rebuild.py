@@ -12,6 +12,7 @@ from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
 from polyad.layers import LAYER_TYPES, LayerSpec
 from polyad.metrics import METRICS, Metric
+from polyad.naming import put
 from polyad.progress import Progress, silent
 from polyad.records import Choice, Plan, Statistics
 from polyad.solvers import fit, problems
@@ -156,5 +157,4 @@ def _replace(student: nn.Module, fitted: Factorised) -> None:
 def _put(model: nn.Module, choice: Choice, module: nn.Module) -> None:
     """Replace a layer under all of its names."""
     for name in (choice.site.name, *choice.site.aliases):
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, module)
+        put(model, name, module)
