@@ -3,7 +3,10 @@
 A site is described by one `LayerSpec`, a factorised site by a sequence of them.
 
 The *canonical* weight of any layer is `(groups, out, in, *kernel)`, with `out` and `in` counted per group. For a
-transposed convolution PyTorch stores `(in, out / groups, *kernel)`; the canonical form hides the difference.
+transposed convolution PyTorch stores `(in, out / groups, *kernel)`, for an embedding `(in, out)`: a look-up is the
+product with a one-hot row. The canonical form hides the differences.
+
+A *stack* is several layers of one shape that share factors. Its canonical weight holds their groups one after another.
 """
 
 from math import prod
@@ -20,11 +23,11 @@ _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTrans
 
 
 class LayerSpec(BaseModel):
-    """A linear layer or a (transposed) convolution of one to three dimensions."""
+    """A linear layer, an embedding, or a (transposed) convolution of one to three dimensions; or a stack of one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["linear", "conv", "conv_transpose"]
+    kind: Literal["linear", "embedding", "conv", "conv_transpose"]
     in_features: int
     out_features: int
     bias: bool = False
@@ -35,23 +38,34 @@ class LayerSpec(BaseModel):
     dilation: Size = ()
     groups: int = 1
     padding_mode: str = "zeros"
+    stack: int = 1
+
+    @property
+    def member(self) -> "LayerSpec":
+        """One layer of a stack."""
+        return self if self.stack == 1 else self.model_copy(update={"stack": 1})
+
+    @property
+    def matrix(self) -> bool:
+        """Whether the layer has no kernel axes at all."""
+        return self.kind in ("linear", "embedding")
 
     @property
     def dims(self) -> int:
-        """Number of spatial dimensions; 0 for a linear layer."""
+        """Number of spatial dimensions; 0 for a linear layer or an embedding."""
         return len(self.kernel)
 
     @property
     def label(self) -> str:
         """The class name in torch.nn."""
-        if self.kind == "linear":
-            return "Linear"
+        if self.matrix:
+            return self.kind.capitalize()
         return ("Conv" if self.kind == "conv" else "ConvTranspose") + f"{self.dims}d"
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Canonical shape (groups, out, in, *kernel)."""
-        return (self.groups, self.out_features // self.groups, self.in_features // self.groups, *self.kernel)
+        """Canonical shape (groups, out, in, *kernel); the groups of all layers of a stack."""
+        return (self.stack * self.groups, self.out_features // self.groups, self.in_features // self.groups, *self.kernel)
 
     @property
     def weight_params(self) -> int:
@@ -60,19 +74,23 @@ class LayerSpec(BaseModel):
     @property
     def params(self) -> int:
         """Weight and bias."""
-        return self.weight_params + (self.out_features if self.bias else 0)
+        return self.weight_params + (self.stack * self.out_features if self.bias else 0)
 
     def canonical(self, weight: Tensor) -> Tensor:
-        """PyTorch layout -> (groups, out, in, *kernel)."""
+        """PyTorch layout -> (groups, out, in, *kernel), of one layer."""
         groups, out, inp, *kernel = self.weight_shape
+        if self.kind == "embedding":
+            return weight.t().unsqueeze(0)
         if self.kind == "conv_transpose":
             return weight.reshape(groups, inp, out, *kernel).transpose(1, 2)
         return weight.reshape(self.weight_shape)
 
     def native(self, weight: Tensor) -> Tensor:
-        """(groups, out, in, *kernel) -> PyTorch layout."""
+        """(groups, out, in, *kernel) -> PyTorch layout, of one layer."""
         groups, out, inp, *kernel = self.weight_shape
         weight = weight.reshape(self.weight_shape)
+        if self.kind == "embedding":
+            return weight[0].t()
         if self.kind == "linear":
             return weight.reshape(out, inp)
         if self.kind == "conv_transpose":
@@ -80,8 +98,8 @@ class LayerSpec(BaseModel):
         return weight.reshape(groups * out, inp, *kernel)
 
     def output_size(self, size: Size) -> Size:
-        """Spatial size (or leading positions of a linear layer) behind this layer."""
-        if self.kind == "linear":
+        """Spatial size (or leading positions of a linear layer or embedding) behind this layer."""
+        if self.matrix:
             return size
         return tuple(self._output_length(axis, length) for axis, length in enumerate(size))
 
@@ -96,12 +114,16 @@ class LayerSpec(BaseModel):
         return (length - 1) * self.stride[axis] - 2 * pad + reach + extra + 1
 
     def macs(self, size: Size) -> int:
-        """Multiply-accumulates for one sample of spatial size `size` (bias not counted)."""
+        """Multiply-accumulates of one layer for one sample of spatial size `size`; bias and look-ups count nothing."""
+        if self.kind == "embedding":
+            return 0
         positions = size if self.kind == "conv_transpose" else self.output_size(size)
-        return self.weight_params * prod(positions)
+        return self.member.weight_params * prod(positions)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> nn.Module:
-        """The layer itself, its parameters not yet filled with anything meaningful."""
+        """The layer itself (one of a stack), its parameters not yet filled with anything meaningful."""
+        if self.kind == "embedding":
+            return nn.Embedding(self.in_features, self.out_features, dtype=dtype, device=device)
         options = {"bias": self.bias, "dtype": dtype, "device": device}
         if self.kind == "linear":
             return nn.Linear(self.in_features, self.out_features, **options)
@@ -114,7 +136,9 @@ class LayerSpec(BaseModel):
 
     @classmethod
     def of(cls, module: nn.Module) -> "LayerSpec":
-        """Describe an nn.Linear, nn.Conv*d or nn.ConvTranspose*d (or a subclass that keeps its attributes)."""
+        """Describe an nn.Linear, nn.Embedding, nn.Conv*d or nn.ConvTranspose*d (or a subclass with its attributes)."""
+        if isinstance(module, nn.Embedding):
+            return cls(kind="embedding", in_features=module.num_embeddings, out_features=module.embedding_dim)
         if isinstance(module, nn.Linear):
             return cls(
                 kind="linear",
@@ -138,4 +162,4 @@ class LayerSpec(BaseModel):
         )
 
 
-LAYER_TYPES = (nn.Linear, *_CONV.values(), *_CONV_TRANSPOSE.values())
+LAYER_TYPES = (nn.Linear, nn.Embedding, *_CONV.values(), *_CONV_TRANSPOSE.values())

@@ -1,61 +1,61 @@
-"""The one interface of a decomposition: an einsum of small factors, and the standard layers that execute it.
+"""The one interface of a decomposition: an einsum of small factors.
 
-The equation is the definition. Its letters: `o` output channels, `i` input channels, `h`, `w` kernel axes, `k` all
-kernel axes as one, `n` input channels and kernel as one; every other letter is a rank. Each factor carries the groups
-of the layer as a leading dimension that the equation does not show; all groups share one rank.
+The equation is the definition: reconstruction, parameters, multiply-accumulates, the executable layers, the solver's
+updates and the documentation all come from it. Its letters: `o` output channels, `i` input channels, `h` the first
+kernel axis, `w` the others, `k` all kernel axes as one, `n` input channels and kernel as one. A form may split channels
+into several letters (`sizes`). Every other letter is a rank, or has a size that belongs to the form (`structure`).
+
+The groups of a layer, and the layers of a stack, are a leading dimension `G` of each factor; it is written only where
+some factor lacks it because all of them share that factor.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from math import prod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from polyad.errors import FormError
+from polyad.errors import FormError, UnknownNameError
+from polyad.execution.build import build, fill
+from polyad.execution.build import macs as network_macs
+from polyad.execution.network import BATCH, KERNEL, Network
 from polyad.layers import LayerSpec, Size
+from polyad.plain.cuts import descend, tails, trimmed
 from polyad.records import Rank
 from polyad.registry import Registry
-
-BATCH = "G"
-"""Letter of the groups; upper case, so that no equation uses it."""
 
 
 class Decomposition(ABC):
     """weight <-> factors <-> layers, for one representation.
 
-    Class attributes:
+    Attributes:
         name: as on the command line.
-        equation: einsum of the factors; the right-hand side is the view of the weight that the form works on.
+        equation: einsum of the factors; the right-hand side is the view of the weight that the form works on: letters
+            of the outputs, of the inputs, of the kernel, in this order.
         summary: one line for `polyad forms`.
+        good_for: where it wins, and where it does not.
         source: the paper.
+        outputs: the letters of the view that are output channels.
+        default: whether the menu offers it where no forms are named.
+        start_is_optimal: whether `start` is the best fit in the plain norm.
+        additive: whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of r.
+        reorders: whether it sorts the outputs before it fits; then the last factor is their order (groups, out).
+        norm_bounded: whether its terms are kept small at the price of a slightly larger error.
     """
 
-    name: ClassVar[str]
-    equation: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
-    start_is_optimal: ClassVar[bool] = False
-    """Whether `start` is the best fit in the plain norm."""
-    additive: ClassVar[bool] = False
-    """Whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of rank r."""
-
-    @property
-    def inputs(self) -> list[str]:
-        """Letters of each factor."""
-        return self.equation.split("->")[0].split(",")
-
-    @property
-    def view(self) -> str:
-        """Letters of the weight."""
-        return self.equation.split("->")[1]
-
-    @property
-    def rank_letters(self) -> str:
-        """The rank letters in the order of a rank tuple (order of appearance)."""
-        seen = dict.fromkeys("".join(self.inputs))
-        return "".join(letter for letter in seen if letter not in self.view)
+    name: str
+    equation: str
+    summary: str
+    good_for: str
+    source: str
+    outputs: str = "o"
+    default: bool = False
+    start_is_optimal: bool = False
+    additive: bool = False
+    reorders: bool = False
+    norm_bounded: bool = False
 
     @abstractmethod
     def refuses(self, layer: LayerSpec) -> str | None:
@@ -63,58 +63,119 @@ class Decomposition(ABC):
 
     @abstractmethod
     def max_rank(self, layer: LayerSpec) -> Rank:
-        """The rank at which every weight is represented exactly."""
-
-    @abstractmethod
-    def layers(self, layer: LayerSpec, rank: Rank) -> tuple[LayerSpec, ...]:
-        """The standard layers, in execution order; the last one carries the bias."""
-
-    @abstractmethod
-    def weights(self, factors: Sequence[Tensor]) -> list[Tensor]:
-        """Factors -> weights of `layers`, canonical up to a reshape."""
+        """The largest useful rank: every weight is represented exactly."""
 
     @abstractmethod
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
         """A good fit of `target` (groups, *view) in the plain norm: where the solver starts."""
 
+    def structure(self, layer: LayerSpec) -> Mapping[str, int]:
+        """Sizes of letters that are neither in the view nor ranks."""
+        return {}
+
+    def variants(self, layer: LayerSpec) -> Sequence["Decomposition"]:
+        """The arrangements of this form that can carry a layer, the plain one first; none where it is refused."""
+        return () if self.refuses(layer) else (self,)
+
+    def variant(self, text: str) -> "Decomposition":
+        """The arrangement that a name such as "tt/iwho" asks for by what stands behind the slash."""
+        raise UnknownNameError(f"The form {self.name} has no variants, so {self.name}/{text} does not exist.")
+
+    def sorted_outputs(self, weight: Tensor, layer: LayerSpec) -> Tensor:
+        """Order (groups, out) in which a form that reorders wants the rows of a weight (groups, out, n)."""
+        raise NotImplementedError(self.name)
+
+    @cached_property
+    def letters(self) -> list[str]:
+        """Letters of each factor, without the groups."""
+        return [letters.replace(BATCH, "") for letters in self.equation.split("->")[0].split(",")]
+
+    @cached_property
+    def shared(self) -> list[bool]:
+        """Whether each factor is one and the same for all groups."""
+        written = self.equation.split("->")[0].split(",")
+        return [BATCH in self.equation and BATCH not in letters for letters in written]
+
+    @cached_property
+    def view(self) -> str:
+        """Letters of the weight, without the groups."""
+        return self.equation.split("->")[1].replace(BATCH, "")
+
+    def rank_letters(self, layer: LayerSpec) -> str:
+        """The rank letters in the order of a rank tuple (order of appearance)."""
+        known = set(self.view).union(self.structure(layer))
+        return "".join(letter for letter in dict.fromkeys("".join(self.letters)) if letter not in known)
+
     def sizes(self, layer: LayerSpec) -> dict[str, int]:
         """Size of every letter of the view."""
         _, out, inp, *kernel = layer.weight_shape
         known = {"o": out, "i": inp, "k": prod(kernel), "n": inp * prod(kernel)}
-        known |= dict(zip("hw", kernel, strict=False))
+        known |= {"h": prod(kernel[:1]), "w": prod(kernel[1:])}
         return {letter: known[letter] for letter in self.view}
 
+    def letter_sizes(self, layer: LayerSpec, rank: Rank) -> dict[str, int]:
+        """Size of every letter at a rank."""
+        ranks = dict(zip(self.rank_letters(layer), rank, strict=True))
+        return self.sizes(layer) | dict(self.structure(layer)) | ranks
+
     def factor_shapes(self, layer: LayerSpec, rank: Rank) -> list[tuple[int, ...]]:
-        """Shapes (groups, ...) of the factors, from the equation."""
-        size = self.sizes(layer) | dict(zip(self.rank_letters, rank, strict=True))
-        return [(layer.groups, *(size[letter] for letter in letters)) for letters in self.inputs]
+        """Shapes (groups, ...) of the factors, from the equation; (1, ...) of those that all groups share."""
+        size, groups = self.letter_sizes(layer, rank), layer.weight_shape[0]
+        return [
+            (1 if shared else groups, *(size[letter] for letter in letters))
+            for letters, shared in zip(self.letters, self.shared, strict=True)
+        ]
+
+    def network(self, layer: LayerSpec, rank: Rank) -> Network:
+        """The factors of one layer (one of a stack) as what is executed; `n` parts into input channels and kernel."""
+        groups = BATCH if layer.groups > 1 else ""
+        inputs = "".join(letter for letter in self.view if letter not in self.outputs + KERNEL)
+        size = self.letter_sizes(layer.member, rank)
+        factors = [(groups if not one else "") + letters for letters, one in zip(self.letters, self.shared, strict=True)]
+        if "n" in inputs:
+            inputs, factors = inputs.replace("n", "i"), [letters.replace("n", "ik") for letters in factors]
+            size |= {"i": layer.weight_shape[2], "k": prod(layer.kernel)}
+            del size["n"]
+        if layer.matrix:  # kernel letters of one position
+            factors = ["".join(letter for letter in letters if letter not in KERNEL) for letters in factors]
+        size = ({BATCH: layer.groups} if groups else {}) | size
+        return Network(tuple(factors), groups + inputs, groups + self.outputs, tuple(size.items()))
 
     def params(self, layer: LayerSpec, rank: Rank) -> int:
-        """Number of parameters at a rank, bias included."""
-        return sum(prod(shape) for shape in self.factor_shapes(layer, rank)) + (layer.out_features if layer.bias else 0)
+        """Number of parameters at a rank, bias included; of all layers of a stack."""
+        return sum(prod(shape) for shape in self.factor_shapes(layer, rank)) + layer.params - layer.weight_params
 
     def macs(self, layer: LayerSpec, rank: Rank, size: Size) -> int:
-        """Multiply-accumulates for one input of spatial size `size`."""
-        total = 0
-        for part in self.layers(layer, rank):
-            total += part.macs(size)
-            size = part.output_size(size)
-        return total
+        """Multiply-accumulates of one layer for one input of spatial size `size`."""
+        return network_macs(self.network(layer, rank), layer.member, size)
+
+    def contracted(self, factors: Sequence[Tensor]) -> Tensor:
+        """Factors -> weight (groups, *view), its outputs in the order in which the form computes them."""
+        names = [letters if one else BATCH + letters for letters, one in zip(self.letters, self.shared, strict=True)]
+        tensors = [factor[0] if one else factor for factor, one in zip(factors, self.shared, strict=True)]
+        return torch.einsum(f"{','.join(names)}->{BATCH}{self.view}", *tensors)
 
     def reconstruct(self, factors: Sequence[Tensor]) -> Tensor:
-        """Factors -> weight (groups, *view)."""
-        letters = ",".join(BATCH + letters for letters in self.inputs)
-        return torch.einsum(f"{letters}->{BATCH}{self.view}", *factors)
+        """Factors (and for forms that reorder the order) -> weight (groups, *view)."""
+        if not self.reorders:
+            return self.contracted(factors)
+        *factors, order = factors
+        return self._reordered(self.contracted(factors), order.argsort(-1))
 
-    def balanced(self, factors: Sequence[Tensor]) -> list[Tensor]:
+    def _reordered(self, weight: Tensor, order: Tensor) -> Tensor:
+        """The outputs of (groups, *view) in another order (groups, out)."""
+        flat = weight.flatten(1, len(self.outputs)).flatten(2)
+        return flat.gather(1, order.unsqueeze(-1).expand_as(flat)).reshape(weight.shape)
+
+    def balanced(self, layer: LayerSpec, factors: Sequence[Tensor]) -> list[Tensor]:
         """The same weight from factors whose slices along each rank have equal norms.
 
         A term may be huge in one factor and tiny in another, which float32 and smaller types cannot hold.
         """
         result = list(factors)
-        for letter in self.rank_letters:
-            axes = {at: letters.index(letter) + 1 for at, letters in enumerate(self.inputs) if letter in letters}
-            norms = [_slice_norms(result[at], axis) for at, axis in axes.items()]  # (groups, rank) each
+        for letter in self.rank_letters(layer):
+            axes = {at: letters.index(letter) + 1 for at, letters in enumerate(self.letters) if letter in letters}
+            norms = [_slice_norms(result[at], axis, any(self.shared)) for at, axis in axes.items()]
             alive = torch.stack(norms).min(0).values > 0
             logs = torch.stack([norm.clamp_min(torch.finfo(norm.dtype).tiny).log() for norm in norms])
             for (at, axis), log in zip(axes.items(), logs, strict=True):
@@ -136,59 +197,78 @@ class Decomposition(ABC):
     def skeleton(
         self, layer: LayerSpec, rank: Rank, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> nn.Sequential:
-        """The executable layers, not yet filled."""
+        """The executable layers of one layer (one of a stack), not yet filled."""
         self.check(layer, rank)
-        return nn.Sequential(*(part.build(dtype, device) for part in self.layers(layer, rank)))
+        return build(self.network(layer, rank), layer.member, dtype, device, reorders=self.reorders)
 
-    @torch.no_grad()
     def load(self, module: nn.Sequential, layer: LayerSpec, factors: Sequence[Tensor], bias: Tensor | None) -> None:
-        """Fill a skeleton: factors (groups, ...) and the bias (out,) go in, cast to its dtype."""
-        rank = dict(zip("".join(self.inputs), (s for f in factors for s in f.shape[1:]), strict=True))
-        specs = self.layers(layer, tuple(rank[letter] for letter in self.rank_letters))
-        for part, spec, weight in zip(module, specs, self.weights(factors), strict=True):
-            part.weight.copy_(spec.native(weight))  # type: ignore[operator, union-attr]
-        if bias is not None:
-            module[-1].bias.copy_(bias)  # type: ignore[operator, union-attr]
+        """Fill a skeleton: factors (groups, ...) of one layer and its bias (out,) go in, cast to its dtype."""
+        order = None
+        if self.reorders:
+            *factors, order = factors
+            order = (order + torch.arange(len(order))[:, None] * order.shape[1]).flatten()
+        found = {letter: size for letters, f in zip(self.letters, factors, strict=True)
+                 for letter, size in zip(letters, f.shape[1:], strict=True)}  # fmt: skip
+        rank = tuple(found[letter] for letter in self.rank_letters(layer))
+        fill(module, self.network(layer, rank), layer.member, factors, bias, order)
 
     def ranks(self, layer: LayerSpec, target: Tensor, shares: Sequence[float]) -> list[Rank]:
-        """For every share of the dense weights the largest rank within it, ascending, without repeats.
+        """For every share of the dense weights a good rank within it, ascending, without repeats.
 
-        `target` is the weight (groups, *view) in whitened coordinates, for forms with several ranks to weigh them.
+        Forms with one rank take the largest. With several, each rank letter cuts the network in two: what its unfolding
+        leaves out beyond a rank bounds the error, and ranks fall where that costs least per parameter.
+
+        Args:
+            target: the weight (groups, *view) in whitened coordinates.
         """
-        (largest,) = self.max_rank(layer)
-        bias = layer.params - layer.weight_params
-        per_rank = self.params(layer, (1,)) - bias
-        found = {min(largest, int(share * layer.weight_params / per_rank)) for share in shares}
-        return [(rank,) for rank in sorted(found) if rank >= 1]
+        largest = self.max_rank(layer)
+        bias, dense = layer.params - layer.weight_params, layer.weight_params
+
+        def params(rank: Rank) -> int:
+            return self.params(layer, rank) - bias
+
+        if len(largest) == 1:
+            found = {(_largest(params, largest[0], share * dense),) for share in shares}
+            return sorted(rank for rank in found if rank[0] >= 1)
+        letters = self.rank_letters(layer)
+        left = tails(self.letters, self.view, letters, target, largest)
+        path = descend(params, largest, left, [share * dense for share in shares])
+        fixed = self.sizes(layer) | dict(self.structure(layer))
+        return sorted({trimmed(self.letters, letters, fixed, rank) for rank in path}, key=lambda r: (params(r), r))
+
+    def break_even(self, layer: LayerSpec) -> Rank | None:
+        """The largest rank (all entries in the proportion of `max_rank`) with fewer parameters than the dense layer, or
+        None where even the smallest has more."""
+        largest = self.max_rank(layer)
+
+        def at(step: int) -> Rank:
+            return tuple(max(1, round(top * step / max(largest))) for top in largest)
+
+        below = [step for step in range(1, max(largest) + 1) if self.params(layer, at(step)) < layer.params]
+        return at(below[-1]) if below else None
 
 
-def _slice_norms(factor: Tensor, axis: int) -> Tensor:
-    """Norms (groups, rank) of the slices along one axis of (groups, ...)."""
-    return factor.movedim(axis, 1).flatten(2).norm(dim=-1) if factor.dim() > 2 else factor.abs()
+def _largest(params, top: int, allowed: float) -> int:
+    """The largest single rank within an allowance; parameters are linear in it."""
+    return min(top, int(allowed / params((1,))))
 
 
-FORMS: Registry[Decomposition] = Registry("form", "polyad.decompositions")
+def _slice_norms(factor: Tensor, axis: int, together: bool) -> Tensor:
+    """Norms (groups, rank) of the slices along one axis of (groups, ...); (1, rank) where groups share factors."""
+    norms = factor.movedim(axis, 1).flatten(2).norm(dim=-1) if factor.dim() > 2 else factor.abs()
+    return norms.norm(dim=0, keepdim=True) if together else norms
 
 
-def pointwise(layer: LayerSpec, in_features: int, out_features: int, *, bias: bool = False) -> LayerSpec:
-    """A 1x1 convolution with as many dimensions and groups as `layer` (channels of all groups together)."""
-    ones = (1,) * layer.dims
-    return LayerSpec(
-        kind="conv",
-        in_features=in_features,
-        out_features=out_features,
-        bias=bias,
-        kernel=ones,
-        stride=ones,
-        padding=(0,) * layer.dims,
-        dilation=ones,
-        groups=layer.groups,
-    )
+class FormRegistry(Registry[Decomposition]):
+    """Forms by name; "tt/iwho" is the variant `iwho` of the form `tt`."""
+
+    def __getitem__(self, name: str) -> Decomposition:
+        base, slash, text = name.partition("/")
+        form = super().__getitem__(base)
+        return form.variant(text) if slash else form
 
 
-def resized(layer: LayerSpec, in_features: int, out_features: int, **changes: object) -> LayerSpec:
-    """The same layer with other channel numbers and without a bias."""
-    return layer.model_copy(update={"in_features": in_features, "out_features": out_features, "bias": False} | changes)
+FORMS = FormRegistry("form", "polyad.decompositions")
 
 
 def one_channel(layer: LayerSpec) -> str | None:
@@ -204,8 +284,17 @@ def one_channel(layer: LayerSpec) -> str | None:
 
 def without_kernel(layer: LayerSpec) -> str | None:
     """Why forms of three and more modes refuse matrices."""
-    if layer.kind == "linear":
+    if layer.matrix:
         return "its weight is a matrix, for which this form is the svd"
     if prod(layer.kernel) == 1:
         return "its kernel has one position, so its weight is a matrix: use svd"
+    return None
+
+
+def one_axis(layer: LayerSpec) -> str | None:
+    """Why forms that part the kernel axes refuse layers with fewer than two."""
+    if layer.dims < 2:
+        return f"it needs two kernel axes to separate, and this layer has {layer.dims}"
+    if layer.kernel[0] == 1 or prod(layer.kernel[1:]) == 1:
+        return "one kernel axis has length 1, so nothing is left to separate: use cp, tucker2 or svd"
     return None

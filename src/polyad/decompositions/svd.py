@@ -3,23 +3,26 @@
 Zhang et al., "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016.
 """
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, pointwise, resized
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
+from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
 
 
 class ChannelSVD(Decomposition):
-    """`or,rn->on`, n = input channels and kernel."""
+    """`or,rn->on`, n = input channels and kernel. It is also Tucker-1 of the output mode."""
 
     name = "svd"
     equation = "or,rn->on"
-    summary = "channel SVD: k x k layer to r channels, then 1x1; two linear layers for a matrix"
+    summary = "channel SVD (Tucker-1 of the output): k x k layer to r channels, then 1x1; two linear layers for a matrix"
+    good_for = (
+        "Matrices (linear layers, 1x1 convolutions, embeddings), where it is optimal; kernels keep their full input"
+        " and spatial extent, so for k x k layers nearly every other form is smaller."
+    )
     source = "Zhang et al., TPAMI 2016"
+    default = True
     start_is_optimal = True
 
     def refuses(self, layer: LayerSpec) -> str | None:
@@ -32,21 +35,9 @@ class ChannelSVD(Decomposition):
         size = self.sizes(layer)
         return (min(size["o"], size["n"]),)
 
-    def layers(self, layer: LayerSpec, rank: Rank) -> tuple[LayerSpec, ...]:
-        inner = rank[0] * layer.groups
-        first = resized(layer, layer.in_features, inner)
-        if layer.kind == "linear":
-            return first, layer.model_copy(update={"in_features": inner})
-        return first, pointwise(layer, inner, layer.out_features, bias=layer.bias)
-
-    def weights(self, factors: Sequence[Tensor]) -> list[Tensor]:
-        out, inner = factors
-        return [inner, out]
-
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
-        u, s, vh = torch.linalg.svd(target, full_matrices=False)
-        r = rank[0]
-        return [u[..., :r], s[..., :r, None] * vh[..., :r, :]]
+        u, s, vh = truncated_svd(target, rank[0])
+        return [u, s.unsqueeze(-1) * vh]
 
 
 FORMS.register(ChannelSVD.name, ChannelSVD())

@@ -1,18 +1,19 @@
 """Fit the factors of a form to a weight in a norm: `fit` at one rank, `fit_path` along rising ranks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-import torch
 from torch import Tensor
 
-from polyad.decompositions.base import BATCH, Decomposition
+from polyad.decompositions.base import Decomposition
 from polyad.layers import LayerSpec
 from polyad.records import Rank
+from polyad.solvers.bounded import most, norm_bounded
+from polyad.solvers.descent import Descent
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.growth import grow
-from polyad.solvers.problem import Problem, Whitened
+from polyad.solvers.growth import grow, padded
+from polyad.solvers.problem import Problem, Whitened, along
 from polyad.solvers.projection import Projection
 
 EXACT = 1e-12
@@ -23,7 +24,10 @@ elimination_of = cache(Elimination.of)
 
 @dataclass(frozen=True)
 class Fit:
-    """Factors (groups, ...) float64, balanced, and their relative error in the norm of the problem."""
+    """Factors (groups, ...) float64, balanced, and their relative error in the norm of the problem.
+
+    For a form that sorts the outputs the last factor is their order (groups, out).
+    """
 
     rank: Rank
     factors: tuple[Tensor, ...]
@@ -51,16 +55,20 @@ def fit_path(
     """Fits at several ranks, each warm-started from the one before; the error never rises with the rank.
 
     A plain algorithm starts in mode-wise whitened coordinates; L-BFGS over all factors but the output factor, which is
-    eliminated in closed form, refines in the full norm.
+    eliminated in closed form where there is one, refines in the full norm.
     """
     for rank in ranks:
         form.check(layer, rank)
-    view = problem.whitened(form.sizes(layer))
+    order = None
+    if form.reorders:
+        order = form.sorted_outputs(problem.weight, layer)
+        problem = replace(problem, weight=problem.weight.gather(1, order.unsqueeze(-1).expand_as(problem.weight)))
+    view = problem.whitened(form, layer)
     fits, previous = [], None
     for rank in ranks:
         previous = _fit_one(form, layer, view, rank, previous, steps)
-        factors = form.balanced(_unwhiten(form, view, previous.factors))
-        fits.append(Fit(rank, tuple(factors), previous.error))
+        factors = form.balanced(layer, _unwhiten(form, view, previous.factors))
+        fits.append(Fit(rank, (*factors, order) if order is not None else tuple(factors), previous.error))
     return fits
 
 
@@ -71,26 +79,45 @@ def _fit_one(
     start = _measured(form, view, rank, form.start(view.target, rank))
     if start.error < EXACT or (view.problem.matrix is None and form.start_is_optimal):
         return start
-    origin = start.factors
-    if previous is not None and form.additive:
-        origin = grow(form, view, previous.factors, rank)
     shapes = form.factor_shapes(layer, rank)
-    projection = Projection(form, elimination_of(form), view.problem, form.sizes(layer), shapes)
-    refined = _measured(form, view, rank, projection.refine(origin, steps))
-    return min(start, refined, key=lambda found: found.error)
+    found = [start]
+    if previous is not None and form.additive:
+        found.append(_measured(form, view, rank, grow(form, layer, view, previous.factors, rank)))
+    elif previous is not None and (larger := padded(previous.factors, shapes)) is not None:
+        found.append(_measured(form, view, rank, larger))
+    origin = found[-1] if form.additive else start
+    found.append(_measured(form, view, rank, _refined(form, layer, view, origin.factors, shapes, steps)))
+    best = min(found, key=lambda one: one.error)
+    if form.norm_bounded and (split := elimination_of(form)) is not None:
+        limit = min(most(best.error), max(best.error, previous.error if previous else 1.0))
+        bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
+        return _measured(form, view, rank, bounded)
+    return best
+
+
+def _refined(
+    form: Decomposition,
+    layer: LayerSpec,
+    view: Whitened,
+    factors: Sequence[Tensor],
+    shapes: Sequence[tuple[int, ...]],
+    steps: int,
+) -> list[Tensor]:
+    split = elimination_of(form)
+    if split is None:
+        return Descent(form, view.problem).refine(factors, steps)
+    return Projection(form, split, view.problem, form.sizes(layer), shapes).refine(factors, steps)
 
 
 def _measured(form: Decomposition, view: Whitened, rank: Rank, factors: Sequence[Tensor]) -> Fit:
-    error = view.problem.relative(form.reconstruct(factors).flatten(2))
+    error = view.problem.relative(form.contracted(factors).reshape(view.problem.weight.shape))
     return Fit(rank, tuple(factors), error)
 
 
 def _unwhiten(form: Decomposition, view: Whitened, factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Undo the whitening of each mode in the factor that carries it."""
     result = list(factors)
-    modes = form.view.replace("o", "")
-    for letter, undo in zip(modes, view.undo, strict=bool(view.undo)):
-        at = next(at for at, letters in enumerate(form.inputs) if letter in letters)
-        letters = BATCH + form.inputs[at]
-        result[at] = torch.einsum(f"{letters},{BATCH}{letter}Y->{letters.replace(letter, 'Y')}", result[at], undo)
+    for letter, undo in view.undo.items():
+        at = next(at for at, letters in enumerate(form.letters) if letter in letters)
+        result[at] = along(result[at], undo, form.letters[at].index(letter) + 1)
     return tuple(result)

@@ -2,19 +2,18 @@
 
 Mode-wise whitening: the norm C is approximated by a Kronecker product of one matrix per input mode (its partial
 traces). Multiplying the weight by their square roots turns the weighted problem into nearly a plain one, without
-destroying the
-tensor: any plain algorithm gives a good start there, and the exact norm, transformed likewise, is well conditioned for
-the refinement. Undoing it is one small multiplication of the factor that carries the mode.
+destroying the tensor: any plain algorithm gives a good start there, and the exact norm, transformed likewise, is well
+conditioned for the refinement. Undoing it is one small multiplication of the factor that carries the mode.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import torch
 from torch import Tensor
 
+from polyad.decompositions.base import Decomposition
+from polyad.layers import LayerSpec
 from polyad.linalg import matrix_power, symmetric
 from polyad.metrics import Metric, held_out_norm
 from polyad.records import Site, Statistics
@@ -23,13 +22,20 @@ WHITENING_FLOOR = 1e-4
 """Modes are not whitened beyond this share of their strongest direction: a start, not the solution, depends on it."""
 
 
+def times(rows: Tensor, matrix: Tensor | None) -> Tensor:
+    """(groups, s, n) times the norm: a matrix (groups, n, n), a diagonal (groups, n), or None for the identity."""
+    if matrix is None:
+        return rows
+    return rows * matrix.unsqueeze(1) if matrix.dim() == 2 else rows @ matrix
+
+
 @dataclass(frozen=True)
 class Problem:
     """Approximate `weight` in the norm of `matrix`.
 
     Attributes:
         weight: (groups, out, n) float64.
-        matrix: (groups, n, n) float64, positive definite, or None for the plain norm.
+        matrix: (groups, n, n) float64, positive definite; (groups, n) where it is diagonal; None for the plain norm.
     """
 
     weight: Tensor
@@ -42,9 +48,7 @@ class Problem:
 
     def squared_norm(self, difference: Tensor) -> Tensor:
         """tr(D C D') of (groups, out, n), summed over groups."""
-        if self.matrix is None:
-            return difference.square().sum()
-        return ((difference @ self.matrix) * difference).sum()
+        return (times(difference, self.matrix) * difference).sum()
 
     def relative(self, approximation: Tensor) -> float:
         """Relative error of an approximation (groups, out, n)."""
@@ -52,20 +56,27 @@ class Problem:
         return error / self.energy if self.energy > 0 else error
 
     @cached_property
-    def _whitened(self) -> dict[tuple[int, ...], "Whitened"]:
+    def _whitened(self) -> dict[tuple, "Whitened"]:
         return {}
 
-    def whitened(self, sizes: Mapping[str, int]) -> "Whitened":
-        """The problem in whitened coordinates of a view; `sizes` are its letters, the output first."""
-        modes = tuple(size for letter, size in sizes.items() if letter != "o")
-        if modes not in self._whitened:
-            self._whitened[modes] = _whiten(self, modes)
-        return self._whitened[modes]
+    def whitened(self, form: Decomposition, layer: LayerSpec) -> "Whitened":
+        """The problem in whitened coordinates of a form's view.
+
+        A mode that several factors carry stays as it is; where groups share factors they share the whitening too.
+        """
+        sizes = form.sizes(layer)
+        single = {letter for letter in sizes if sum(letter in letters for letters in form.letters) == 1}
+        modes = tuple((letter, size) for letter, size in sizes.items() if letter not in form.outputs)
+        key = (modes, frozenset(single), tuple(sizes[letter] for letter in form.outputs), any(form.shared))
+        if key not in self._whitened:
+            self._whitened[key] = _whiten(self, modes, single, key[2], any(form.shared))
+        return self._whitened[key]
 
 
 def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> tuple[Problem, Problem | None]:
-    """The weight of a site (PyTorch layout) in the norm of the fit, and in that of the held-out inputs."""
-    flat = site.layer.canonical(weight.detach().to("cpu", torch.float64)).flatten(2)
+    """The canonical weight (groups, out, in, *kernel) of a site in the norm of the fit, and in that of the held-out
+    inputs."""
+    flat = weight.detach().to("cpu", torch.float64).flatten(2)
     if norm.matrix is None or statistics is None:
         return Problem(flat, None), None
     unseen = held_out_norm(site, statistics)
@@ -78,53 +89,73 @@ class Whitened:
 
     Attributes:
         problem: weight and norm, transformed.
-        modes: sizes of the input modes of the view.
-        undo: per input mode the inverse transformation (groups, size, size); empty for the plain norm.
+        shape: (out, ...) of the view: sizes of its output and input letters.
+        undo: per whitened letter the inverse transformation (groups or 1, size, size).
     """
 
     problem: Problem
-    modes: tuple[int, ...]
-    undo: tuple[Tensor, ...]
+    shape: tuple[int, ...]
+    undo: dict[str, Tensor]
 
     @property
     def target(self) -> Tensor:
-        """The weight (groups, out, *modes)."""
-        return self.problem.weight.unflatten(-1, self.modes)
+        """The weight (groups, *view)."""
+        return self.problem.weight.reshape(-1, *self.shape)
 
 
-def _whiten(problem: Problem, modes: tuple[int, ...]) -> Whitened:
+def _whiten(
+    problem: Problem, modes: tuple[tuple[str, int], ...], single: set[str], outputs: tuple[int, ...], together: bool
+) -> Whitened:
+    sizes = tuple(size for _, size in modes)
+    shape = (*outputs, *sizes)
     if problem.matrix is None:
-        return Whitened(problem, modes, ())
-    groups = problem.weight.shape[0]
-    weight = problem.weight.unflatten(-1, modes)
-    matrix = problem.matrix.reshape(groups, *modes, *modes)
-    undo = []
-    for axis in range(len(modes)):
-        moment = _partial_trace(matrix, axis, len(modes))
-        root = matrix_power(moment, 0.5, WHITENING_FLOOR)
-        inverse = matrix_power(moment, -0.5, WHITENING_FLOOR)
-        weight = _along(weight, root, axis + 2)
-        matrix = _along(_along(matrix, inverse, axis + 1), inverse, axis + 1 + len(modes))
-        undo.append(inverse)
-    size = prod(modes)
-    flat = Problem(weight.flatten(2), symmetric(matrix.reshape(groups, size, size)))
-    return Whitened(flat, modes, tuple(undo))
+        return Whitened(problem, shape, {})
+    diagonal = problem.matrix.dim() == 2
+    groups, out, n = problem.weight.shape
+    weight = problem.weight.reshape(groups, out, *sizes)
+    matrix = problem.matrix.reshape(groups, *sizes * (1 if diagonal else 2))
+    undo = {}
+    for axis, (letter, _) in enumerate(modes):
+        if letter not in single:
+            continue
+        moment = (_partial_sum if diagonal else _partial_trace)(matrix, axis, len(modes))
+        moment = moment.mean(0, keepdim=True) if together else moment
+        root, inverse = _powers(moment, 0.5), _powers(moment, -0.5)
+        weight = along(weight, root, axis + 2)
+        if diagonal:
+            matrix = along(matrix, inverse.square(), axis + 1)
+        else:
+            matrix = along(along(matrix, inverse, axis + 1), inverse, axis + 1 + len(modes))
+        undo[letter] = inverse
+    flat = matrix.reshape(groups, n) if diagonal else symmetric(matrix.reshape(groups, n, n))
+    return Whitened(Problem(weight.flatten(2), flat), shape, undo)
 
 
 def _partial_trace(matrix: Tensor, axis: int, count: int) -> Tensor:
-    """Moment of one mode (groups, size, size), averaged over all the others."""
+    """Moment of one mode (groups, size, size) of (groups, *modes, *modes), averaged over all the others."""
     letters = "abcdefgh"[:count]
-    other = letters.replace(letters[axis], "y")
-    return (
-        torch.einsum(f"G{letters}{other}->G{letters[axis]}y", matrix)
-        / (matrix[0].numel() ** 0.5)
-        * matrix.shape[axis + 1]
-    )
+    here = letters[axis]
+    total = torch.einsum(f"G{letters}{letters.replace(here, 'y')}->G{here}y", matrix)
+    return total / (matrix[0].numel() ** 0.5) * matrix.shape[axis + 1]
 
 
-def _along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply one axis of (groups, ...) by a symmetric matrix (groups, size, size)."""
+def _partial_sum(diagonal: Tensor, axis: int, count: int) -> Tensor:
+    """The same (groups, size) of a diagonal (groups, *modes)."""
+    others = [at + 1 for at in range(count) if at != axis]
+    return diagonal.mean(others) if others else diagonal
+
+
+def _powers(moment: Tensor, exponent: float) -> Tensor:
+    """Power of a moment, a matrix or a diagonal."""
+    if moment.dim() == 3:
+        return matrix_power(moment, exponent, WHITENING_FLOOR)
+    largest = moment.amax(-1, keepdim=True)
+    return torch.where(largest > 0, moment.clamp_min(WHITENING_FLOOR * largest), torch.ones_like(moment)) ** exponent
+
+
+def along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Multiply one axis of (groups, ...) by a symmetric matrix (groups or 1, size, size), or a diagonal (.., size)."""
     moved = tensor.movedim(axis, -1)
     shape = moved.shape
-    moved = moved.reshape(shape[0], -1, shape[-1]) @ matrix
+    moved = times(moved.reshape(shape[0], -1, shape[-1]), matrix)
     return moved.reshape(shape).movedim(-1, axis)

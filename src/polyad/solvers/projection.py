@@ -5,26 +5,26 @@ C W'. What remains is
 
     f(B) = tr(W C W') - tr(A N),    df/dB = 2 (A' A B C - A' W C)
 
-so one evaluation costs one product of B with C and a few small ones; the gradient needs no second product.
+so one evaluation costs one product of B with C and a few small ones; the gradient needs no second product. Where all
+groups share the output factor, M and N are summed over them.
+
+The ridge on rows of unit norm is a price on the sum of the squared norms of the terms a_r b_r: a larger one gives the
+fit of bounded norm that Phan et al. (ECCV 2020, error-preserving correction) look for.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
+from polyad.solvers.descent import minimise
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.problem import Problem
+from polyad.solvers.problem import Problem, times
 
 RIDGE = 1e-7
 """Tikhonov term of the eliminated factor for rows of unit norm: keeps terms from growing while they cancel each
 other."""
-
-MEMORY = 20
-"""Pairs that L-BFGS keeps."""
 
 
 class Projection:
@@ -35,6 +35,7 @@ class Projection:
         problem: weight (groups, out, n) and norm, in whitened coordinates.
         sizes: of the letters of the view.
         shapes: of all factors.
+        ridge: price of the squared norms of the terms.
     """
 
     def __init__(
@@ -44,29 +45,24 @@ class Projection:
         problem: Problem,
         sizes: dict[str, int],
         shapes: Sequence[tuple[int, ...]],
+        ridge: float = RIDGE,
     ) -> None:
-        self.form, self.split, self.problem, self.sizes = form, split, problem, sizes
+        self.form, self.split, self.problem, self.sizes, self.ridge = form, split, problem, sizes, ridge
         self.shapes = list(shapes)
         self.other_shapes = [shape for at, shape in enumerate(shapes) if at != split.position]
         self.weight = problem.weight
-        self.weighted = self.weight if problem.matrix is None else self.weight @ problem.matrix
+        self.weighted = times(self.weight, problem.matrix)
         self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
 
     def refine(self, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
         """All factors, after at most `steps` iterations of L-BFGS from these."""
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
-        start = torch.cat([factor.flatten() for factor in others]).numpy()
-        options = {"maxiter": steps, "maxcor": MEMORY, "ftol": 1e-7, "gtol": 1e-9}
-        found = minimize(self._value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-        return self._complete(self._unpack(torch.from_numpy(found.x)))
+        return self.completed(minimise(self.value_and_gradients, others, steps))
 
-    def _unpack(self, flat: Tensor) -> list[Tensor]:
-        sizes = [int(np.prod(shape)) for shape in self.other_shapes]
-        return [part.view(shape) for part, shape in zip(flat.split(sizes), self.other_shapes, strict=True)]
-
-    def _value_and_gradient(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        x = torch.from_numpy(flat).requires_grad_()
-        rows = self.split.rows(self._unpack(x), self.sizes)
+    def value_and_gradients(self, others: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+        """The relative error that the best output factor leaves (with the price of the ridge), and its gradients."""
+        leaves = [factor.detach().requires_grad_() for factor in others]
+        rows = self.split.rows(leaves, self.sizes)
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
@@ -74,24 +70,12 @@ class Projection:
             gradient = 2 * (solution @ (solution.mT @ weighted) - solution @ self.weighted)
             along = (gradient * unit).sum(-1, keepdim=True)
             gradient = scale * (gradient - along * weighted)
+            if len(rows) < len(gradient):  # rows that all groups share
+                gradient = gradient.sum(0, keepdim=True)
         rows.backward(gradient / self.scale)
-        return float(value) / self.scale, x.grad.numpy()  # type: ignore[union-attr]
+        return float(value) / self.scale, [leaf.grad for leaf in leaves]  # type: ignore[misc]
 
-    def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of unit norm in C, their product with C, and the scales."""
-        weighted = rows if self.problem.matrix is None else rows @ self.problem.matrix
-        squared = (rows * weighted).sum(-1, keepdim=True)
-        scale = squared.clamp_min(torch.finfo(rows.dtype).tiny).rsqrt()
-        return rows * scale, weighted * scale, scale
-
-    def _solve(self, unit: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
-        """A' (groups, s, out), and N = B C W'."""
-        gram = weighted @ unit.mT
-        gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE)
-        overlap = weighted @ self.weight.mT
-        return torch.cholesky_solve(overlap, torch.linalg.cholesky(gram)), overlap
-
-    def _complete(self, others: Sequence[Tensor]) -> list[Tensor]:
+    def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
         rows = self.split.rows(others, self.sizes)
         unit, weighted, scale = self._normalised(rows)
@@ -100,3 +84,20 @@ class Projection:
         shape = self.shapes[self.split.position]
         factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT, shape))
         return factors
+
+    def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor."""
+        weighted = times(rows, self.problem.matrix)
+        squared = (rows * weighted).sum(-1, keepdim=True)
+        if self.split.one:
+            squared = squared.sum(0, keepdim=True)
+        scale = squared.clamp_min(torch.finfo(rows.dtype).tiny).rsqrt()
+        return rows * scale, weighted * scale, scale
+
+    def _solve(self, unit: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
+        """A' (groups or 1, s, out), and N = B C W'."""
+        gram, overlap = weighted @ unit.mT, weighted @ self.weight.mT
+        if self.split.one:
+            gram, overlap = gram.sum(0, keepdim=True), overlap.sum(0, keepdim=True)
+        gram.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
+        return torch.cholesky_solve(overlap, torch.linalg.cholesky(gram)), overlap

@@ -1,0 +1,1 @@
+"""From factors to executable layers: in which order, and as which modules."""

@@ -1,0 +1,82 @@
+"""Keep the terms of a fit small: the error-preserving correction of Phan et al. (ECCV 2020).
+
+Among all fits of nearly the same error the one with the smallest sum of squared norms of its rank-one terms is wanted:
+
+    min  sum_r |a_r|^2 |b_r|^2 |c_r|^2 ...    subject to    error <= (1 + tolerance) * best error
+
+The price of that sum which meets the bound is found by bisection; at each price variable projection minimises error plus
+price times sum. Norms are those of the problem, in which the weight itself has norm one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from polyad.decompositions.base import Decomposition
+from polyad.solvers.elimination import Elimination
+from polyad.solvers.problem import Problem
+from polyad.solvers.projection import RIDGE, Projection
+
+TOLERANCE = 0.01
+"""Share by which the error may rise."""
+
+FLOOR = 1e-6
+"""An error below this may rise to a hundredth of it: an exact fit has no error to take a share of."""
+
+DEAREST = 0.1
+"""Largest price tried."""
+
+HALVINGS = 5
+"""Steps of the bisection over the logarithm of the price."""
+
+
+def most(error: float) -> float:
+    """The error that a correction of a fit may have."""
+    return (1 + TOLERANCE) * max(error, FLOOR)
+
+
+def norm_bounded(
+    form: Decomposition,
+    split: Elimination,
+    problem: Problem,
+    sizes: dict[str, int],
+    factors: Sequence[Tensor],
+    limit: float,
+    steps: int,
+) -> list[Tensor]:
+    """Factors of nearly the same error whose terms are as small as it allows.
+
+    Args:
+        split: how the form's equation parts.
+        problem: in whitened coordinates.
+        sizes: of the letters of the view.
+        factors: the fit to correct.
+        limit: relative error that it may have.
+        steps: L-BFGS iterations at each price.
+    """
+    kept = list(factors)
+    low, high = torch.tensor([RIDGE, DEAREST], dtype=torch.float64).log()
+    for _ in range(HALVINGS):
+        price = float(((low + high) / 2).exp())
+        projection = Projection(form, split, problem, sizes, [tuple(f.shape) for f in factors], ridge=price)
+        found = projection.refine(kept, steps)
+        if problem.relative(form.contracted(found).reshape(problem.weight.shape)) <= limit:
+            kept, low = found, torch.tensor(price, dtype=torch.float64).log()
+        else:
+            high = torch.tensor(price, dtype=torch.float64).log()
+    return kept
+
+
+def term_norms(form: Decomposition, factors: Sequence[Tensor]) -> Tensor:
+    """Squared norms (groups, rank) of the terms of a sum of rank-one terms: the products over the factors.
+
+    Args:
+        factors: of a form with a single rank letter that stands in all of them.
+    """
+    (letter,) = set.intersection(*map(set, form.letters)) - set(form.view)
+    squared = []
+    for letters, factor in zip(form.letters, factors, strict=True):
+        moved = factor.movedim(letters.index(letter) + 1, 1)
+        squared.append(moved.flatten(2).square().sum(-1) if moved.dim() > 2 else moved.square())
+    return torch.stack(torch.broadcast_tensors(*squared)).prod(0)

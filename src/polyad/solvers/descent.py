@@ -1,0 +1,66 @@
+"""L-BFGS over a list of factors, and the plain descent over all factors for forms with no factor to eliminate."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from polyad.decompositions.base import Decomposition
+from polyad.solvers.problem import Problem, times
+
+MEMORY = 20
+"""Pairs that L-BFGS keeps."""
+
+Objective = Callable[[Sequence[Tensor]], tuple[float, list[Tensor]]]
+
+
+def minimise(objective: Objective, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """Factors after at most `steps` iterations from these.
+
+    Args:
+        objective: factors -> value and gradients.
+        factors: float64.
+        steps: L-BFGS iterations (Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 1995).
+    """
+    shapes = [factor.shape for factor in factors]
+    counts = [factor.numel() for factor in factors]
+
+    def unpack(flat: np.ndarray) -> list[Tensor]:
+        parts = torch.from_numpy(flat).split(counts)
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def evaluate(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradients = objective(unpack(flat))
+        return value, torch.cat([gradient.flatten() for gradient in gradients]).numpy()
+
+    start = torch.cat([factor.flatten() for factor in factors]).numpy()
+    options = {"maxiter": steps, "maxcor": MEMORY, "ftol": 1e-7, "gtol": 1e-9}
+    return unpack(minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options).x)
+
+
+class Descent:
+    """The relative error as a function of all factors, for forms whose outputs stand in several of them.
+
+    Args:
+        problem: weight (groups, out, n) and norm, in whitened coordinates.
+    """
+
+    def __init__(self, form: Decomposition, problem: Problem) -> None:
+        self.form, self.problem = form, problem
+        self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
+
+    def refine(self, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+        """All factors, after at most `steps` iterations of L-BFGS from these."""
+        return minimise(self.value_and_gradients, factors, steps)
+
+    def value_and_gradients(self, factors: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+        leaves = [factor.detach().requires_grad_() for factor in factors]
+        found = self.form.contracted(leaves)
+        with torch.no_grad():
+            difference = found.reshape(self.problem.weight.shape) - self.problem.weight
+            weighted = times(difference, self.problem.matrix)
+            value = float((weighted * difference).sum()) / self.scale
+        found.backward((2 / self.scale * weighted).reshape(found.shape))
+        return value, [leaf.grad for leaf in leaves]  # type: ignore[misc]
