@@ -10,7 +10,7 @@ A *stack* is several layers of one shape that share factors. Its canonical weigh
 """
 
 from math import prod
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +40,10 @@ class LayerSpec(BaseModel):
     padding_mode: str = "zeros"
     stack: int = 1
 
+    if TYPE_CHECKING:  # pydantic adds it to frozen models
+
+        def __hash__(self) -> int: ...
+
     @property
     def member(self) -> "LayerSpec":
         """One layer of a stack."""
@@ -65,7 +69,12 @@ class LayerSpec(BaseModel):
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """Canonical shape (groups, out, in, *kernel); the groups of all layers of a stack."""
-        return (self.stack * self.groups, self.out_features // self.groups, self.in_features // self.groups, *self.kernel)
+        return (
+            self.stack * self.groups,
+            self.out_features // self.groups,
+            self.in_features // self.groups,
+            *self.kernel,
+        )
 
     @property
     def weight_params(self) -> int:

@@ -46,10 +46,15 @@ METRICS: Registry[Metric] = Registry("metric", "polyad.metrics")
 
 
 def input_norm(site: Site, statistics: Statistics) -> Tensor:
-    """Second moment of the inputs: centred where the bias may move, shrunk, never singular."""
+    """Second moment of the inputs: centred where the bias may move, shrunk, never singular.
+
+    (groups, n, n), or the diagonal (groups, n) where the statistics hold no more.
+    """
     moment = second_moment(site, statistics.moment, statistics.mean, statistics.mean)
-    diagonal = moment.diagonal(dim1=-2, dim2=-1)
+    diagonal = moment if moment.dim() == 2 else moment.diagonal(dim1=-2, dim2=-1)
     floor = FLOOR * (diagonal.mean() if diagonal.any() else torch.ones_like(diagonal.mean()))
+    if moment.dim() == 2:
+        return diagonal + floor
     return (1 - SHRINKAGE) * moment + torch.diag_embed(SHRINKAGE * diagonal + floor)
 
 
@@ -62,6 +67,8 @@ def held_out_norm(site: Site, statistics: Statistics) -> Tensor | None:
 
 def second_moment(site: Site, moment: Tensor, mean: Tensor, shift: Tensor) -> Tensor:
     """E[(x - shift)(x - shift)'] where a constant error can be absorbed, E[x x'] elsewhere."""
+    if moment.dim() == 2:
+        return moment  # of one-hot rows: diagonal, and left so
     if site.bias_may_move:
         cross = mean.unsqueeze(-1) * shift.unsqueeze(-2)
         moment = moment - cross - cross.mT + shift.unsqueeze(-1) * shift.unsqueeze(-2)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch, run_on
 from polyad.errors import DataError, NumericalError
+from polyad.layers import LayerSpec
 from polyad.modes import evaluating
 from polyad.patches import patch_blocks
 from polyad.progress import Progress, silent
@@ -24,15 +25,26 @@ class _Moments:
     products: Tensor
 
     @classmethod
-    def zero(cls, site: Site) -> "_Moments":
-        groups, _, *rest = site.layer.weight_shape
+    def zero(cls, layer: LayerSpec) -> "_Moments":
+        groups, _, *rest = layer.weight_shape
         n = int(torch.Size(rest).numel())
+        if layer.kind == "embedding":
+            return cls(0, torch.zeros(groups, n, dtype=torch.float64), torch.zeros(groups, n, dtype=torch.float64))
         return cls(0, torch.zeros(groups, n, dtype=torch.float64), torch.zeros(groups, n, n, dtype=torch.float64))
 
-    def add(self, site: Site, x: Tensor) -> None:
-        """Products are taken in the precision of the input, at least float32, and summed in float64 block by block."""
+    def add(self, layer: LayerSpec, x: Tensor) -> None:
+        """Products are taken in the precision of the input, at least float32, and summed in float64 block by block.
+
+        Of one-hot rows only the diagonal is not zero: how often each index came.
+        """
+        if layer.kind == "embedding":
+            seen = torch.bincount(x.flatten().cpu(), minlength=layer.in_features).double()
+            self.count += x.numel()
+            self.total += seen
+            self.products += seen
+            return
         x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-        for block in patch_blocks(site.layer, x):
+        for block in patch_blocks(layer, x):
             self.count += block.shape[-1]
             self.total += block.sum(-1).to("cpu", torch.float64)
             self.products += (block @ block.mT).to("cpu", torch.float64)
@@ -64,23 +76,25 @@ def observe(
     """
     fitted = _collect(model, sites, batches, progress)
     unseen = _collect(model, sites, held_out, progress) if held_out else {}
-    return {site.name: _statistics(site, fitted[site.name], unseen.get(site.name)) for site in sites}
+    return {
+        site.name: _joined([_statistics(name, fitted[name], unseen.get(name)) for name in site.modules])
+        for site in sites
+    }
 
 
 def _collect(
     model: nn.Module, sites: Sequence[Site], batches: Sequence[Batch | Call], progress: Progress
 ) -> Mapping[str, _Moments]:
-    moments = {site.name: _Moments.zero(site) for site in sites}
+    layers = {name: site.layer.member for site in sites for name in site.modules}
+    moments = {name: _Moments.zero(layer) for name, layer in layers.items()}
 
-    def hook_for(site: Site) -> Callable[..., None]:
+    def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            moments[site.name].add(site, args[0] if args else kwargs["input"])
+            moments[name].add(layers[name], args[0] if args else kwargs["input"])
 
         return hook
 
-    handles = [
-        model.get_submodule(site.name).register_forward_pre_hook(hook_for(site), with_kwargs=True) for site in sites
-    ]
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook_for(name), with_kwargs=True) for name in layers]
     try:
         with torch.no_grad(), evaluating(model):
             for batch in progress(batches, "observe"):
@@ -91,12 +105,26 @@ def _collect(
     return moments
 
 
-def _statistics(site: Site, fitted: _Moments, unseen: _Moments | None) -> Statistics:
+def _joined(found: Sequence[Statistics]) -> Statistics:
+    """The statistics of the layers of a stack, their groups one after another."""
+    if len(found) == 1:
+        return found[0]
+    unseen = all(one.held_out is not None for one in found)
+    return Statistics(
+        count=sum(one.count for one in found),
+        mean=torch.cat([one.mean for one in found]),
+        moment=torch.cat([one.moment for one in found]),
+        held_out=torch.cat([one.held_out for one in found]) if unseen else None,  # type: ignore[misc]
+        held_out_mean=torch.cat([one.held_out_mean for one in found]) if unseen else None,  # type: ignore[misc]
+    )
+
+
+def _statistics(name: str, fitted: _Moments, unseen: _Moments | None) -> Statistics:
     if fitted.count == 0:
-        raise DataError(f"No calibration batch reached {site.name}; give data that runs the whole network.")
+        raise DataError(f"No calibration batch reached {name}; give data that runs the whole network.")
     mean, moment = fitted.means()
     if not torch.isfinite(moment).all():
-        raise NumericalError(f"The inputs of {site.name} hold NaN or infinity on the calibration data.")
+        raise NumericalError(f"The inputs of {name} hold NaN or infinity on the calibration data.")
     if unseen is None or unseen.count == 0:
         return Statistics(fitted.count, mean, moment)
     held_out_mean, held_out = unseen.means()

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
+from polyad.naming import matches
 from polyad.records import DENSE, Choice, Plan, Rank, Refusal, Trace
 
 
@@ -21,7 +21,7 @@ def ignoring(trace: Trace, patterns: Sequence[str]) -> Trace:
     """
     refused = {}
     for pattern in patterns:
-        matched = [site for site in trace.sites if _matches(pattern, site.name)]
+        matched = [site for site in trace.sites if matches(pattern, site.name, "--ignore")]
         if not matched:
             names = ", ".join(site.name for site in trace.sites[:5])
             raise PlanError(f"--ignore {pattern!r} matches no layer; there are {names}, ...")
@@ -103,12 +103,3 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
     if plan.params_before != trace.params:
         raise PlanError(f"{made_for} that one has {plan.params_before:,} parameters, this one {trace.params:,}.")
     return plan.model_copy(update={"choices": choices, "macs_before": trace.macs, "refused": trace.refused})
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if not pattern.startswith("re:"):
-        return fnmatchcase(name, pattern)
-    try:
-        return re.fullmatch(pattern[3:], name) is not None
-    except re.error as error:
-        raise PlanError(f"--ignore {pattern!r} is no regular expression: {error}.") from None

@@ -20,7 +20,7 @@ BLOCK = 1 << 22
 
 def patch_blocks(layer: LayerSpec, x: Tensor) -> Iterator[Tensor]:
     """Blocks (groups, n, rows) of the patches of an input batch, a few samples at a time."""
-    if layer.kind == "linear":
+    if layer.matrix:
         for rows in x.reshape(-1, x.shape[-1]).split(max(1, BLOCK // x.shape[-1])):
             yield rows.t().unsqueeze(0)
         return

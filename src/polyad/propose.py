@@ -13,7 +13,8 @@ from polyad.overrides import check_fixed
 from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
-from polyad.solvers import Problem, fit_path, problems
+from polyad.sites import weight_of
+from polyad.solvers import Problem, best_variant, fit_path, problems
 from polyad.threads import side_by_side
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
@@ -60,8 +61,7 @@ def propose(
         raise DataError(f"The {norm.name} norm needs inputs of {unseen}; give data, or take the weights norm.")
 
     def options(site: Site) -> tuple[Candidate, ...]:
-        weight = model.get_submodule(site.name).weight
-        problem, held_out = problems(site, weight, norm, statistics.get(site.name))  # type: ignore[arg-type]
+        problem, held_out = problems(site, weight_of(model, site), norm, statistics.get(site.name))
         return tuple(_options(site, problem, held_out, settings))
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
@@ -71,7 +71,10 @@ def propose(
 
 
 def _forms(settings: Settings) -> list[Decomposition]:
-    return [FORMS[name] for name in settings.forms or FORMS.names()]
+    """The forms on the menu, each of its arrangements a form of its own."""
+    if settings.forms is None:
+        return [FORMS[name] for name in FORMS.names() if FORMS[name].default]
+    return [FORMS[name] for name in (FORMS.names() if settings.forms == ("all",) else settings.forms)]
 
 
 def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings) -> list[Candidate]:
@@ -80,8 +83,9 @@ def _options(site: Site, problem: Problem, held_out: Problem | None, settings: S
         name, rank = settings.fixed[site.name]
         return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, held_out, [rank])
     candidates = [dense_candidate(site)]
-    for form in _forms(settings):
-        if form.refuses(site.layer) is None:
+    for family in _forms(settings):
+        form = best_variant(family, site.layer, problem)
+        if form is not None:
             ranks = _ranks(site, form, problem, SHARES, settings.round_to)
             fitted = _candidates(site, form, problem, held_out, ranks)
             finer = _ranks(site, form, problem, _finer(SHARES), settings.round_to)
@@ -100,8 +104,7 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
     """
     menu = {}
     for site in trace.sites:
-        weight = model.get_submodule(site.name).weight
-        problem, _ = problems(site, weight, METRICS["weights"], None)  # type: ignore[arg-type]
+        problem, _ = problems(site, weight_of(model, site), METRICS["weights"], None)
         if site.name in settings.fixed:
             menu[site.name] = (_priced(site, *settings.fixed[site.name]),)
             continue
@@ -137,8 +140,9 @@ def _candidates(
 ) -> list[Candidate]:
     found = []
     for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
-        approximation = form.reconstruct(fitted.factors).flatten(2)
+        approximation = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
         damage = fitted.error if held_out is None else held_out.relative(approximation)
+        damage *= len(site.modules)  # a stack counts as often as it has layers
         found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))
     return found
 
@@ -169,7 +173,7 @@ def _finer(shares: Sequence[float]) -> list[float]:
 
 
 def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[float], round_to: int) -> list[Rank]:
-    target = problem.whitened(form.sizes(site.layer)).target
+    target = problem.whitened(form, site.layer).target
     ranks = form.ranks(site.layer, target, shares)
     rounded = {tuple(max(r // round_to, 1) * round_to if r > round_to else r for r in rank) for rank in ranks}
     return sorted(rounded, key=lambda rank: (form.params(site.layer, rank), rank))

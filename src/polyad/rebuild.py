@@ -14,7 +14,8 @@ from polyad.layers import LAYER_TYPES, LayerSpec
 from polyad.metrics import METRICS, Metric
 from polyad.naming import put
 from polyad.progress import Progress, silent
-from polyad.records import Choice, Plan, Statistics
+from polyad.records import Choice, Plan, Site, Statistics
+from polyad.sites import weight_of
 from polyad.solvers import fit, problems
 from polyad.threads import side_by_side
 
@@ -32,7 +33,8 @@ class Factorised:
         error: relative, in the norm of the fit.
         held_out_error: relative output error on held-out inputs, or None.
         weight_error: relative, in the plain norm.
-        shift: (out,) what the output lacks on average and a bias or batch norm has to give back, or None.
+        shift: (out,) of each layer of the site, one after another: what the output lacks on average and a bias or batch
+            norm has to give back, or None.
     """
 
     choice: Choice
@@ -92,13 +94,17 @@ def swap(model: nn.Module, choices: Sequence[Choice]) -> None:
     for choice in choices:
         if not choice.dense:
             check_fits(model, choice)
-            module = model.get_submodule(choice.site.name)
-            _put(model, choice, _skeleton(choice, module.weight))  # type: ignore[arg-type]
+            for name, module in zip(choice.site.modules, _skeletons(model, choice), strict=True):
+                _put(model, choice, name, module)
 
 
 def check_fits(model: nn.Module, choice: Choice) -> None:
     """Raise PlanError where the network's layer is not the one that the plan was made for."""
-    name = choice.site.name
+    for name in choice.site.modules:
+        _check_fits(model, choice, name)
+
+
+def _check_fits(model: nn.Module, choice: Choice, name: str) -> None:
     try:
         module = model.get_submodule(name)
     except AttributeError:
@@ -107,18 +113,17 @@ def check_fits(model: nn.Module, choice: Choice) -> None:
         raise PlanError(
             f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}."
         )
-    if (found := LayerSpec.of(module)) != choice.site.layer:
-        raise PlanError(f"The plan was made for another {name}: {choice.site.layer} there, {found} in this network.")
+    if (found := LayerSpec.of(module)) != (there := choice.site.layer.member):
+        raise PlanError(f"The plan was made for another {name}: {there} there, {found} in this network.")
 
 
 def _factorise_one(
     model: nn.Module, choice: Choice, norm: Metric, statistics: Statistics | None, steps: int
 ) -> Factorised:
     site, form = choice.site, FORMS[choice.form]
-    weight = model.get_submodule(site.name).weight
-    problem, unseen = problems(site, weight, norm, statistics)  # type: ignore[arg-type]
+    problem, unseen = problems(site, weight_of(model, site), norm, statistics)
     found = fit(form, site.layer, problem, choice.rank, steps=steps)
-    approximation = form.reconstruct(found.factors).flatten(2)
+    approximation = form.reconstruct(found.factors).reshape(problem.weight.shape)
     difference = problem.weight - approximation
     shift = None
     if norm.needs_inputs and statistics is not None and site.bias_may_move:
@@ -134,27 +139,44 @@ def _factorise_one(
     )
 
 
-def _skeleton(choice: Choice, weight: Tensor) -> nn.Sequential:
-    return FORMS[choice.form].skeleton(choice.site.layer, choice.rank, weight.dtype, weight.device)
+def _skeletons(model: nn.Module, choice: Choice) -> list[nn.Sequential]:
+    """One per module of the site, not yet filled; the layers of a stack hold the factors they share as one tensor."""
+    form, layer = FORMS[choice.form], choice.site.layer
+    weights = [model.get_submodule(name).weight for name in choice.site.modules]
+    parts = [form.skeleton(layer, choice.rank, weight.dtype, weight.device) for weight in weights]  # type: ignore[arg-type]
+    first = parts[0]
+    for name in form.shared_parameters(layer, choice.rank):
+        for part in parts[1:]:
+            put(part, name, first.get_parameter(name))
+    return parts
 
 
 def _replace(student: nn.Module, fitted: Factorised) -> None:
-    choice, site = fitted.choice, fitted.choice.site
-    old = student.get_submodule(site.name)
-    module = _skeleton(choice, old.weight)  # type: ignore[arg-type]
-    bias = old.bias
-    if fitted.shift is not None:
-        if bias is not None:
-            bias = bias + fitted.shift.to(bias)  # type: ignore[operator]
-        elif site.norm_behind is not None:
-            mean = student.get_submodule(site.norm_behind).running_mean
-            mean.sub_(fitted.shift.to(mean))  # type: ignore[operator, union-attr, arg-type]
-    FORMS[choice.form].load(module, site.layer, fitted.factors, bias)  # type: ignore[arg-type]
-    module.train(old.training)
-    _put(student, choice, module)
+    choice, site, form = fitted.choice, fitted.choice.site, FORMS[fitted.choice.form]
+    groups, member = site.layer.groups, site.layer.member
+    shifts = [None] * len(site.modules) if fitted.shift is None else fitted.shift.chunk(len(site.modules))
+    for at, (name, module) in enumerate(zip(site.modules, _skeletons(student, choice), strict=True)):
+        old = student.get_submodule(name)
+        bias = _moved(student, site, getattr(old, "bias", None), shifts[at])
+        own = [factor if len(factor) == 1 else factor[at * groups : (at + 1) * groups] for factor in fitted.factors]
+        form.load(module, member, own, bias)
+        module.train(old.training)
+        _put(student, choice, name, module)
 
 
-def _put(model: nn.Module, choice: Choice, module: nn.Module) -> None:
+def _moved(student: nn.Module, site: Site, bias: Tensor | None, shift: Tensor | None) -> Tensor | None:
+    """The bias with what the output lacks on average; where there is none the batch norm behind takes it."""
+    if shift is None:
+        return bias
+    if bias is not None:
+        return bias + shift.to(bias)
+    if site.norm_behind is not None:
+        mean = student.get_submodule(site.norm_behind).running_mean
+        mean.sub_(shift.to(mean))  # type: ignore[operator, union-attr, arg-type]
+    return None
+
+
+def _put(model: nn.Module, choice: Choice, name: str, module: nn.Module) -> None:
     """Replace a layer under all of its names."""
-    for name in (choice.site.name, *choice.site.aliases):
-        put(model, name, module)
+    for alias in (name, *choice.site.aliases):
+        put(model, alias, module)

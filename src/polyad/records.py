@@ -34,7 +34,8 @@ class Site(Record):
     """A layer that can be replaced.
 
     Attributes:
-        name: dotted module name, the first one under which the module is registered.
+        name: dotted module name, the first one under which the module is registered; of a stack the pattern.
+        members: of a stack, the names of its layers in order.
         aliases: further names of the same module object.
         layer: what the layer is.
         dtype: of its weight, as in "float32".
@@ -47,7 +48,13 @@ class Site(Record):
     dtype: str
     runs: tuple[Run, ...]
     aliases: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
     norm_behind: str | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules that it stands for: one, or those of a stack."""
+        return self.members or (self.name,)
 
     @property
     def params(self) -> int:
@@ -102,7 +109,7 @@ class Statistics:
     Attributes:
         count: number of patches (rows) seen.
         mean: (groups, n) float64, n = in * prod(kernel) per group.
-        moment: (groups, n, n) float64, E[x x'].
+        moment: (groups, n, n) float64, E[x x']; (groups, n), its diagonal, for the one-hot rows of an embedding.
         held_out: the same moment over images that no fit looks at, or None.
         held_out_mean: likewise.
     """
@@ -209,7 +216,7 @@ class Plan(Record):
             rank = "x".join(map(str, c.rank)) or "-"
             rows.append(
                 f"{c.site.name:30} {c.form:12} {rank:>10} {c.params / c.site.params:>12.1%}"
-                f" {c.macs / c.site.macs:>10.1%} {c.damage:>8.4f}"
+                f" {c.macs / max(c.site.macs, 1):>10.1%} {c.damage:>8.4f}"
             )
         rows.append(
             f"{len(self.choices)} sites; parameters {self.params_before} -> {self.params}"

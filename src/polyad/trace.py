@@ -31,14 +31,14 @@ class _Seen:
 
 
 def trace(model: nn.Module, example: Batch | Call) -> Trace:
-    """Run the network once on an example and list its linear and convolution layers.
+    """Run the network once on an example and list its linear, embedding and convolution layers.
 
     Args:
         model: any network; it is not changed.
         example: a batch of one or more samples that the network accepts.
 
     Returns:
-        Every Linear, Conv1d/2d/3d and ConvTranspose1d/2d/3d, as a site or refused with the reason.
+        Every Linear, Embedding, Conv1d/2d/3d and ConvTranspose1d/2d/3d, as a site or refused with the reason.
 
     Raises:
         NumericalError: a weight holds NaN or infinity; the layer is named.
@@ -48,7 +48,8 @@ def trace(model: nn.Module, example: Batch | Call) -> Trace:
     layers = {id(module): module for module in model.modules() if isinstance(module, LAYER_TYPES)}
     if not layers:
         raise ModelError(
-            f"{type(model).__name__} has nothing to compress: it holds no nn.Linear, nn.Conv*d or nn.ConvTranspose*d."
+            f"{type(model).__name__} has nothing to compress: it holds no nn.Linear, nn.Embedding, nn.Conv*d or"
+            " nn.ConvTranspose*d."
         )
     for key, module in layers.items():
         _check_finite(names[key][0], module)
@@ -155,6 +156,8 @@ def _watch(
 
 def _positions(module: nn.Module, x: Tensor, samples: int) -> tuple[Size, int]:
     """Spatial size of one input and how many such inputs one sample makes."""
+    if isinstance(module, nn.Embedding):
+        return (max(1, x.numel() // samples),), 1
     if isinstance(module, nn.Linear):
         return (max(1, prod(x.shape[:-1]) // samples),), 1
     dims = len(module.kernel_size)  # type: ignore[arg-type]
@@ -181,6 +184,8 @@ def _reason(module: nn.Module, seen: _Seen, owners: dict[int, set[str]]) -> str 
         return "its weight is computed from other tensors (a parametrization): remove it first"
     if weight.dtype not in FLOATING:
         return f"its weight is {weight.dtype}, not a floating-point type"
+    if getattr(module, "max_norm", None) is not None:
+        return "it renormalises its rows while it runs (max_norm)"
     if len(holders := owners[weight.data_ptr()]) > 1:
         return f"its weight is tied: {' and '.join(sorted(holders))} are one tensor"
     if not seen.runs:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from polyad.errors import FormError, UnknownNameError
-from polyad.execution.build import build, fill
+from polyad.execution.build import build, fill, parameter_names
 from polyad.execution.build import macs as network_macs
 from polyad.execution.network import BATCH, KERNEL, Network
 from polyad.layers import LayerSpec, Size
-from polyad.plain.cuts import descend, tails, trimmed
+from polyad.plain.cuts import Ladder, tails, trimmed
 from polyad.records import Rank
 from polyad.registry import Registry
 
@@ -131,7 +131,9 @@ class Decomposition(ABC):
         groups = BATCH if layer.groups > 1 else ""
         inputs = "".join(letter for letter in self.view if letter not in self.outputs + KERNEL)
         size = self.letter_sizes(layer.member, rank)
-        factors = [(groups if not one else "") + letters for letters, one in zip(self.letters, self.shared, strict=True)]
+        factors = [
+            (groups if not one else "") + letters for letters, one in zip(self.letters, self.shared, strict=True)
+        ]
         if "n" in inputs:
             inputs, factors = inputs.replace("n", "i"), [letters.replace("n", "ik") for letters in factors]
             size |= {"i": layer.weight_shape[2], "k": prod(layer.kernel)}
@@ -201,6 +203,11 @@ class Decomposition(ABC):
         self.check(layer, rank)
         return build(self.network(layer, rank), layer.member, dtype, device, reorders=self.reorders)
 
+    def shared_parameters(self, layer: LayerSpec, rank: Rank) -> list[str]:
+        """Names of the parameters of a skeleton that all layers of a stack share."""
+        names = parameter_names(self.network(layer.member, rank), layer.member)
+        return [name for name, one in zip(names, self.shared, strict=True) if one]
+
     def load(self, module: nn.Sequential, layer: LayerSpec, factors: Sequence[Tensor], bias: Tensor | None) -> None:
         """Fill a skeleton: factors (groups, ...) of one layer and its bias (out,) go in, cast to its dtype."""
         order = None
@@ -231,10 +238,10 @@ class Decomposition(ABC):
             found = {(_largest(params, largest[0], share * dense),) for share in shares}
             return sorted(rank for rank in found if rank[0] >= 1)
         letters = self.rank_letters(layer)
-        left = tails(self.letters, self.view, letters, target, largest)
-        path = descend(params, largest, left, [share * dense for share in shares])
         fixed = self.sizes(layer) | dict(self.structure(layer))
-        return sorted({trimmed(self.letters, letters, fixed, rank) for rank in path}, key=lambda r: (params(r), r))
+        left = tails(self.letters, self.view, letters, target, largest)
+        ladder = Ladder(params, largest, left, lambda rank: trimmed(self.letters, letters, fixed, rank))
+        return sorted(set(ladder.within([share * dense for share in shares])), key=lambda rank: (params(rank), rank))
 
     def break_even(self, layer: LayerSpec) -> Rank | None:
         """The largest rank (all entries in the proportion of `max_rank`) with fewer parameters than the dense layer, or
@@ -262,10 +269,18 @@ def _slice_norms(factor: Tensor, axis: int, together: bool) -> Tensor:
 class FormRegistry(Registry[Decomposition]):
     """Forms by name; "tt/iwho" is the variant `iwho` of the form `tt`."""
 
+    def __init__(self, kind: str, package: str) -> None:
+        super().__init__(kind, package)
+        self._variants: dict[str, Decomposition] = {}
+
     def __getitem__(self, name: str) -> Decomposition:
         base, slash, text = name.partition("/")
         form = super().__getitem__(base)
-        return form.variant(text) if slash else form
+        if not slash:
+            return form
+        if name not in self._variants:
+            self._variants[name] = form.variant(text)
+        return self._variants[name]
 
 
 FORMS = FormRegistry("form", "polyad.decompositions")

@@ -34,7 +34,9 @@ class CoupledCP(Decomposition):
 
     name = "coupled_cp"
     equation = "cir,cjhr,cjwr->cjihw"
-    summary = "coupled CP: 2 clusters of filters, each with one factor of the inputs; coupled_cp/4 ... for more clusters"
+    summary = (
+        "coupled CP: 2 clusters of filters, each with one factor of the inputs; coupled_cp/4 ... for more clusters"
+    )
     outputs = "cj"
     good_for = (
         "The CoDeC method: between filter-wise CP (nothing shared) and CP (everything shared); pays where filters fall"

@@ -1,7 +1,7 @@
 """k-group SVD: the input channels in k subsets, a low-rank layer for each; a grouped layer, then 1x1.
 
-Liebenwein et al., "Compressing Neural Networks: Towards Determining the Optimal Layer-wise Decomposition" (ALDS), NeurIPS
-2021, section 2.1.
+Liebenwein et al., "Compressing Neural Networks: Towards Determining the Optimal Layer-wise Decomposition" (ALDS),
+NeurIPS 2021, section 2.1.
 """
 
 from collections.abc import Sequence

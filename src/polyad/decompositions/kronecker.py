@@ -24,7 +24,9 @@ class Kronecker(Decomposition):
 
     name = "kronecker"
     equation = "rab,rcdk->acbdk"
-    summary = "sum of r Kronecker products of a small matrix and a small layer; kronecker/8x4 gives the first one's shape"
+    summary = (
+        "sum of r Kronecker products of a small matrix and a small layer; kronecker/8x4 gives the first one's shape"
+    )
     outputs = "ac"
     good_for = (
         "Extreme compression of large matrices and layers with regular structure: a term costs about the square root of"

@@ -1,7 +1,7 @@
 """Tucker of a stack of weights: the bases of outputs and inputs are shared, each weight has a core of its own.
 
-Tucker-2 over the third mode "which weight": Ye, "Generalized Low Rank Approximations of Matrices", Machine Learning 2005;
-for attention heads Gu et al., "TensorLLM", 2025; for repeated blocks Ma et al., "A Tensorized Transformer", 2019.
+Tucker-2 with the third mode "which weight": Ye, "Generalized Low Rank Approximations of Matrices", Machine Learning
+2005; for attention heads Gu et al., "TensorLLM", 2025; for repeated blocks Ma et al., "A Tensorized Transformer", 2019.
 """
 
 from torch import Tensor

@@ -16,7 +16,9 @@ class ChannelSVD(Decomposition):
 
     name = "svd"
     equation = "or,rn->on"
-    summary = "channel SVD (Tucker-1 of the output): k x k layer to r channels, then 1x1; two linear layers for a matrix"
+    summary = (
+        "channel SVD (Tucker-1 of the output): k x k layer to r channels, then 1x1; two linear layers for a matrix"
+    )
     good_for = (
         "Matrices (linear layers, 1x1 convolutions, embeddings), where it is optimal; kernels keep their full input"
         " and spatial extent, so for k x k layers nearly every other form is smaller."

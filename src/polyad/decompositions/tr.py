@@ -1,6 +1,7 @@
 """Tensor ring over the modes of a kernel, with mode permutation.
 
-Zhao et al., "Tensor Ring Decomposition", 2016; for networks Wang et al., "Wide Compression: Tensor Ring Nets", CVPR 2018.
+Zhao et al., "Tensor Ring Decomposition", 2016; for networks Wang et al., "Wide Compression: Tensor Ring Nets", CVPR
+2018.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,10 @@
 """Tucker-2 whose core is a CP: 1x1, 1x1 to r channels, depthwise k x k, 1x1, 1x1.
 
-Phan et al., "Stable Low-rank Tensor Decomposition for Compression of Convolutional Neural Network", ECCV 2020 (TKD-CPD).
+Phan et al., "Stable Low-rank Tensor Decomposition for Compression of Convolutional Neural Network", ECCV 2020, where it
+is called TKD-CPD.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -19,8 +22,8 @@ class Tucker2CP(Decomposition):
     equation = "op,pr,kr,qr,qi->oik"
     summary = "Tucker-2 with a CP core: two 1x1, depthwise k x k, two 1x1"
     good_for = (
-        "Wide layers whose CP rank exceeds their channels: the two projections keep the 1x1 layers of the CP small. With"
-        " fewer terms than channels it is a CP with detours."
+        "Wide layers whose CP rank exceeds their channels: the two projections keep the 1x1 layers of the CP small."
+        " With fewer terms than channels it is a CP with detours."
     )
     source = "Phan et al., ECCV 2020"
 
@@ -31,6 +34,24 @@ class Tucker2CP(Decomposition):
         size = self.sizes(layer)
         o, i, k = size["o"], size["i"], size["k"]
         return o, min(o * i, o * k, i * k), i
+
+    def ranks(self, layer: LayerSpec, target: Tensor, shares: Sequence[float]) -> list[Rank]:
+        """Both channel modes keep one proportion, and there are half as many terms again as channels kept.
+
+        Unfoldings say nothing about the number of terms.
+        """
+        most = self.max_rank(layer)
+        size, bias = self.sizes(layer), layer.params - layer.weight_params
+        steps = max(size["o"], size["i"])
+        found = set()
+        for share in shares:
+            for step in range(steps, 0, -1):
+                p, q = max(1, size["o"] * step // steps), max(1, size["i"] * step // steps)
+                rank = p, min(most[1], -(-3 * max(p, q) // 2)), q
+                if self.params(layer, rank) - bias <= share * layer.weight_params:
+                    found.add(rank)
+                    break
+        return sorted(found)
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
         p, r, q = rank

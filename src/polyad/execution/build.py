@@ -32,7 +32,7 @@ def build(
     bias = layer.bias and ending is None  # the last module carries it
     if in_a_row(network, layer):
         found = steps(network, layer)
-        parts = [_module(network, step, bias and step is found[-1], dtype, device) for step in found]
+        parts: list[nn.Module] = [_module(network, step, bias and step is found[-1], dtype, device) for step in found]
         if layer.kind == "embedding":
             parts[0] = nn.Embedding(layer.in_features, found[0].layer.out_features, dtype=dtype, device=device)
     else:
@@ -90,6 +90,17 @@ def macs(network: Network, layer: LayerSpec, size: Size) -> int:
     return total
 
 
+def parameter_names(network: Network, layer: LayerSpec) -> list[str]:
+    """Of every factor the name of the parameter that holds it in what `build` makes."""
+    if not in_a_row(network, layer):
+        return [f"0.factors.{at}" for at in range(len(network.factors))]
+    names = {}
+    for at, step in enumerate(steps(network, layer)):
+        wrapped = not step.layer.matrix and not _is_plain(network, step)
+        names[step.factor] = f"{at}.layer.weight" if wrapped else f"{at}.weight"
+    return [names[at] for at in range(len(network.factors))]
+
+
 def in_a_row(network: Network, layer: LayerSpec) -> bool:
     """Whether the factors are layers one after another: always for convolutions, for matrices where nothing has to be
     rearranged in between."""
@@ -134,9 +145,7 @@ def _ending(network: Network, layer: LayerSpec, reorders: bool) -> tuple[Size, l
     return None if in_order and not reorders and (carries_bias or not layer.bias) else (sizes, order)
 
 
-def _module(
-    network: Network, step: Step, bias: bool, dtype: torch.dtype, device: torch.device | str
-) -> nn.Module:
+def _module(network: Network, step: Step, bias: bool, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
     """One step: the standard layer itself where its channels arrive in order and all of them meet the factor."""
     if step.layer.matrix and network.volume(step.batch) > 1:
         return Scale(network.volume(step.batch), dtype, device)

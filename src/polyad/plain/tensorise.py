@@ -28,19 +28,23 @@ def _factorisations(number: int, parts: int, least: int) -> list[tuple[int, ...]
 
 @cache
 def two_factors(out: int, inp: int, kernel: int) -> tuple[int, int]:
-    """(a, b) with a | out and b | inp for which a * b + (out / a) * (inp / b) * kernel, the cost of a Kronecker term, is
-    least; of equals the one nearest to a square."""
+    """(a, b) with a | out and b | inp for which a Kronecker term, a * b + (out / a) * (inp / b) * kernel, costs least.
+
+    Of equals the one nearest to a square.
+    """
     choices = [(a, b) for a in range(1, out + 1) if out % a == 0 for b in range(1, inp + 1) if inp % b == 0]
     return min(choices, key=lambda c: (c[0] * c[1] + out * inp * kernel // (c[0] * c[1]), abs(log(c[0] / c[1])), c))
 
 
 def parse_sizes(text: str, form: str, groups: int, count: int | None = None) -> list[tuple[int, ...]]:
-    """"4x8x8,8x8x4" -> [(4, 8, 8), (8, 8, 4)].
+    """ "4x8x8,8x8x4" -> [(4, 8, 8), (8, 8, 4)].
 
     Raises:
         UnknownNameError: it is not `groups` lists of `count` sizes.
     """
-    lists = [tuple(map(int, part.split("x"))) for part in text.split(",") if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", part)]
+    lists = [
+        tuple(map(int, part.split("x"))) for part in text.split(",") if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", part)
+    ]
     right = len(lists) == groups == len(text.split(",")) and len({len(sizes) for sizes in lists}) == 1
     if not right or (count is not None and len(lists[0]) != count):
         example = ",".join(["x".join("48882"[: count or 3])] * groups)

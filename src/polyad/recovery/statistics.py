@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch
 from polyad.evaluation import divergences, outputs
-from polyad.layers import LayerSpec
+from polyad.layers import LAYER_TYPES, LayerSpec
 from polyad.modes import evaluating
 from polyad.records import Site
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery
@@ -39,7 +39,11 @@ LARGEST_SCALE = 4.0
 
 def statistics(lesson: Lesson) -> tuple[str, ...]:
     """Correct the student site by site in one pass; returns what was kept."""
-    sites = [choice.site for choice in lesson.plan.choices if choice.site.bias_may_move and choice.site.calls == 1]
+    sites = [
+        choice.site
+        for choice in lesson.plan.choices
+        if choice.site.bias_may_move and choice.site.calls == 1 and not choice.site.members
+    ]
     if not sites:
         return ("statistics: no site has a bias or a batch norm behind it, so nothing could be corrected",)
     batch = _one_batch(lesson.calibration, sites)
@@ -53,7 +57,8 @@ def statistics(lesson: Lesson) -> tuple[str, ...]:
         if check.running:  # the held-out run that decides passes the same hooks
             return None
         next(steps, None)
-        correction = _Correction.between(_Channels.of(site, output), expected[site.name])
+        scales = site.norm_behind is not None or _last(lesson.student, site) is not None
+        correction = _Correction.between(_Channels.of(site, output), expected[site.name], scales)
         undo = _apply(lesson.student, site, correction)
         if check.improved():
             kept += 1
@@ -123,7 +128,10 @@ class _Correction:
     shift: Tensor
 
     @classmethod
-    def between(cls, have: _Channels, want: _Channels) -> "_Correction":
+    def between(cls, have: _Channels, want: _Channels, scales: bool) -> "_Correction":
+        """What brings one to the other; the mean alone where the rows of the last factor are not channels."""
+        if not scales:
+            return cls(torch.ones_like(have.mean), want.mean - have.mean)
         tiny = torch.finfo(torch.float64).tiny
         scale = (want.variance.clamp_min(tiny) / have.variance.clamp_min(tiny)).sqrt()
         scale = scale.clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
@@ -142,11 +150,13 @@ def _axis(site: Site) -> int:
 @torch.no_grad()
 def _apply(student: nn.Module, site: Site, correction: _Correction) -> Callable[[], None]:
     """Fold a correction into the student; returns what takes it back."""
-    module = student.get_submodule(site.name)
     if site.norm_behind is not None:
         changes = _into_norm(student.get_submodule(site.norm_behind), correction)
+    elif (layer := _last(student, site)) is not None:
+        changes = _into_layer(layer, correction)
     else:
-        changes = _into_layer(module[-1] if isinstance(module, nn.Sequential) else module, correction)
+        bias = student.get_submodule(site.name)[-1].bias  # type: ignore[index]
+        changes = [(bias, bias.double() + correction.shift.to(bias.device))]
     before = [(tensor, tensor.clone()) for tensor, _ in changes]
     for tensor, value in changes:
         tensor.copy_(value)
@@ -157,6 +167,13 @@ def _apply(student: nn.Module, site: Site, correction: _Correction) -> Callable[
                 tensor.copy_(value)
 
     return undo
+
+
+def _last(student: nn.Module, site: Site) -> nn.Module | None:
+    """The layer whose rows and bias are the site's output channels; None for forms that end otherwise."""
+    module = student.get_submodule(site.name)
+    last = module[-1] if isinstance(module, nn.Sequential) else module
+    return last if isinstance(last, LAYER_TYPES) else None
 
 
 def _into_norm(norm: nn.Module, correction: _Correction) -> list[tuple[Tensor, Tensor]]:

@@ -13,7 +13,9 @@ from polyad.metrics import METRICS
 from polyad.rebuild import Factorised
 from polyad.records import Amount, Choice, Evaluation, Plan, Report, SiteReport, Statistics, Trace
 from polyad.settings import Settings
+from polyad.sites import weight_of
 from polyad.solvers import problems
+from polyad.solvers.problem import times
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,9 @@ def _energy(evidence: Evidence, choice: Choice) -> tuple[float, ...]:
     The eigenvalues of W C W' are the energies of the output's principal components.
     """
     site = choice.site
-    weight = evidence.model.get_submodule(site.name).weight
     norm = METRICS[evidence.plan.metric]
-    problem, _ = problems(site, weight, norm, evidence.statistics.get(site.name))  # type: ignore[arg-type]
-    weighted = problem.weight if problem.matrix is None else problem.weight @ problem.matrix
+    problem, _ = problems(site, weight_of(evidence.model, site), norm, evidence.statistics.get(site.name))
+    weighted = times(problem.weight, problem.matrix)
     values, _ = eigh_descending(weighted @ problem.weight.mT)
     energy = values.sum(0)
     if not energy.sum() > 0:

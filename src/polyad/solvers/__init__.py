@@ -1,6 +1,8 @@
-"""Multilinear least squares in a norm: `fit(form, problem, rank)`."""
+"""Multilinear least squares in a norm: `fit(form, layer, problem, rank)`."""
 
+from polyad.solvers.bounded import term_norms
 from polyad.solvers.fit import Fit, fit, fit_path
 from polyad.solvers.problem import Problem, problems
+from polyad.solvers.screen import best_variant
 
-__all__ = ["Fit", "Problem", "fit", "fit_path", "problems"]
+__all__ = ["Fit", "Problem", "best_variant", "fit", "fit_path", "problems", "term_norms"]

@@ -4,8 +4,8 @@ Among all fits of nearly the same error the one with the smallest sum of squared
 
     min  sum_r |a_r|^2 |b_r|^2 |c_r|^2 ...    subject to    error <= (1 + tolerance) * best error
 
-The price of that sum which meets the bound is found by bisection; at each price variable projection minimises error plus
-price times sum. Norms are those of the problem, in which the weight itself has norm one.
+The price of that sum which meets the bound is found by bisection; at each price variable projection minimises error
+plus price times sum. Norms are those of the problem, in which the weight itself has norm one.
 """
 
 from collections.abc import Sequence

@@ -53,8 +53,9 @@ class Elimination:
         alone = tuple(one for at, one in enumerate(form.shared) if at != position)
         names = [letters for at, letters in enumerate(form.letters) if at != position]
         others = [letters if one else BATCH + letters for letters, one in zip(names, alone, strict=True)]
-        identities = [letter.upper() + letter for letter in tied]
-        renamed = "".join(letter.upper() if letter in tied else letter for letter in rows)
+        twin = dict(zip(tied, "QRSTUV", strict=False))
+        identities = [twin[letter] + letter for letter in tied]
+        renamed = "".join(twin.get(letter, letter) for letter in rows)
         lead = "" if all(alone) else BATCH
         equation = f"{','.join(others + identities)}->{lead}{renamed}{modes}"
         return cls(position, form.outputs, rows, equation, tied, alone, form.shared[position])

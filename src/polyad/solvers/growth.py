@@ -11,9 +11,7 @@ from polyad.records import Rank
 from polyad.solvers.problem import Whitened
 
 
-def grow(
-    form: Decomposition, layer: LayerSpec, view: Whitened, factors: Sequence[Tensor], rank: Rank
-) -> list[Tensor]:
+def grow(form: Decomposition, layer: LayerSpec, view: Whitened, factors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
     """Factors of an additive form (a sum of terms) at `rank`, the new terms fitted to the residual."""
     letter = form.rank_letters(layer)
     at = [letters.index(letter) + 1 for letters in form.letters]
