@@ -24,7 +24,8 @@ class Batch:
     Attributes:
         args: positional inputs, tensors (samples, ...).
         kwargs: inputs by name, tensors (samples, ...).
-        labels: (samples,) class indices, or whatever the data calls labels.
+        labels: (samples,) class indices; (samples, positions) the token that the output at each position stands for,
+            which for a language model is the one behind it; or whatever else the data calls labels.
     """
 
     args: tuple[Any, ...]
@@ -138,6 +139,11 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Tensor) and not (
         value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
     )
+
+
+def leaves(batch: Batch) -> Iterator[Any]:
+    """All inputs, those inside tuples and dicts too."""
+    return tree_iter((batch.args, batch.kwargs))  # type: ignore[return-value]
 
 
 def _find_tensor(output: Any) -> Tensor | None:

@@ -116,11 +116,15 @@ class Statistics:
 
 class Preprocessing(Record):
     """How pixels become inputs: resize the shorter side and crop the middle to `size` (height, width) where one is
-    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all)."""
+    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all). How text does: the
+    file `tokenizer`, how many `tokens` the network knows, at most `context` of them at once; None where it is silent."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     size: tuple[int, int] | None = None
+    tokenizer: str | None = None
+    tokens: int | None = None
+    context: int | None = None
 
 
 class Candidate(Record):
@@ -223,12 +227,11 @@ class Evaluation(Record):
     """A network measured on labelled or unlabelled data.
 
     Attributes:
-        metric: "accuracy" (per cent) with labels of classes, else "divergence".
+        metric: "accuracy" (per cent) with labels of classes, "perplexity" with labels of tokens, else "divergence".
         value: the metric.
-        loss: cross-entropy in nats for classes, else None.
-        samples: how many.
-        divergence: from the original network on the same inputs (mean KL in nats for classes, else relative squared
-            error of the outputs); None where there is no original.
+        loss: cross-entropy in nats for classes and tokens, else None.
+        samples: how many, of tokens where those are predicted.
+        divergence: mean KL in nats from the original (classes, tokens), else relative squared error of the outputs.
         changed: predictions that differ from the original's.
         difference: value minus the original's value, on the same samples.
         standard_error: of `difference`, paired.
