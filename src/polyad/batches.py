@@ -141,9 +141,9 @@ def is_integer(value: Any) -> bool:
     )
 
 
-def leaves(batch: Batch) -> Iterator[Any]:
+def leaves(*inputs: Any) -> Iterator[Any]:
     """All inputs, those inside tuples and dicts too."""
-    return tree_iter((batch.args, batch.kwargs))  # type: ignore[return-value]
+    yield from tree_iter(inputs)
 
 
 def _find_tensor(output: Any) -> Tensor | None:

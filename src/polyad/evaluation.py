@@ -167,9 +167,16 @@ def _running(networks: Sequence[nn.Module]) -> Iterator[None]:
 
 def _results(networks: Sequence[nn.Module], batches: Iterable[Any], progress: Progress | None) -> Iterator[_Result]:
     """All networks batch by batch, so that data which can be read only once, or is large, serves them all."""
+    first: bool | None = None
     for number, batch in enumerate((progress or silent)(batches, "evaluate"), 1):
         found = [_output(network, batch, number) for network in networks]
         labels, tokens = getattr(batch, "labels", None), all(predicts_tokens(output, batch) for output in found)
+        first = tokens if first is None else first
+        if tokens != first:
+            raise DataError(
+                f"Batch {number} of the data and the first are not labelled alike; expected one token for each"
+                " position in all batches, or in none."
+            )
         if tokens:
             found = [output.flatten(0, 1) for output in found]
         yield _Result(found, labels, len(found[0]) if tokens else batch.size, tokens)

@@ -18,7 +18,8 @@ from polyad.records import Evaluation
 def predicts_tokens(output: Tensor, batch: Any) -> bool:
     """Whether an output (batch, positions, vocabulary) scores, at each position, the token that the labels name.
 
-    Labels that only repeat the input tokens do not count: networks of transformers take them so and shift them inside.
+    Labels beside named inputs that only repeat those do not count: so networks of transformers get them, to shift them
+    inside.
 
     Args:
         output: what a network gave for the batch.
@@ -29,8 +30,11 @@ def predicts_tokens(output: Tensor, batch: Any) -> bool:
         return False
     if labels.dim() != 2 or output.dim() != 3 or output.shape[:2] != labels.shape or output.shape[2] < 2:
         return False
-    tokens = [leaf for leaf in leaves(batch) if is_integer(leaf) and leaf.shape == labels.shape]
-    return bool(tokens) and not any(bool(((labels == leaf) | (labels < 0)).all()) for leaf in tokens)
+    positional, named = (
+        [leaf for leaf in leaves(inputs) if is_integer(leaf) and leaf.shape == labels.shape]
+        for inputs in (batch.args, batch.kwargs)
+    )
+    return bool(positional or named) and not any(bool(((labels == leaf) | (labels < 0)).all()) for leaf in named)
 
 
 def kl(teacher: Tensor, student: Tensor) -> Tensor:

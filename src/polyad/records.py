@@ -116,8 +116,8 @@ class Statistics:
 
 class Preprocessing(Record):
     """How pixels become inputs: resize the shorter side and crop the middle to `size` (height, width) where one is
-    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all). How text does: the
-    file `tokenizer`, how many `tokens` the network knows, at most `context` of them at once; None where it is silent."""
+    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all). How text does: by
+    the file `tokenizer`, in the number of `tokens` that the network knows, at most `context` of them at once."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -227,8 +227,7 @@ class Evaluation(Record):
     """A network measured on labelled or unlabelled data.
 
     Attributes:
-        metric: "accuracy" (per cent) with labels of classes, "perplexity" with labels of tokens, else "divergence".
-        value: the metric.
+        metric, value: "accuracy" (per cent) with labels of classes, "perplexity" with tokens, else "divergence".
         loss: cross-entropy in nats for classes and tokens, else None.
         samples: how many, of tokens where those are predicted.
         divergence: mean KL in nats from the original (classes, tokens), else relative squared error of the outputs.

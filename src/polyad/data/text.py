@@ -67,7 +67,7 @@ def _documents(file: str) -> list[str]:
 
 
 def _tokenizer(file: str, preprocessing: Preprocessing) -> Tokenizer:
-    """The one that is given, else the only one beside the text, no larger than the vocabulary of the network."""
+    """The one that is given, else the only one beside the text, with as many tokens as the network knows."""
     path = preprocessing.tokenizer or find_tokenizer(file)
     if path is None:
         raise DataError(
@@ -75,10 +75,10 @@ def _tokenizer(file: str, preprocessing: Preprocessing) -> Tokenizer:
             f"{PATTERN} beside the weights or beside the text."
         )
     tokenizer = read_tokenizer(path)
-    if preprocessing.tokens is not None and len(tokenizer) > preprocessing.tokens:
+    if preprocessing.tokens is not None and len(tokenizer) != preprocessing.tokens:
         raise DataError(
-            f"The tokenizer {path} has {len(tokenizer)} tokens; expected at most the {preprocessing.tokens} of the "
-            "network. Give the tokenizer that the network was trained with."
+            f"The tokenizer {path} has {len(tokenizer)} tokens; expected the {preprocessing.tokens} of the network. It "
+            "is cut off, or of another network: give the one that this network was trained with, whole."
         )
     return tokenizer
 
