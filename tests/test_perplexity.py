@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch, as_batches
+from polyad.budget import Budget
 from polyad.errors import DataError, NumericalError
 from polyad.evaluation import divergence, evaluate, outputs
+from polyad.pipeline import compress
+from polyad.splits import hold_out
 
 VOCABULARY, LENGTHS = 7, (5, 1, 12, 3, 8, 8)
 
@@ -169,6 +172,36 @@ def test_batches_are_labelled_alike() -> None:
     for data in ([*text(), tokens], [tokens, *text()]):
         with pytest.raises(DataError, match=r"Batch \d of the data and the first are not labelled alike"):
             evaluate(Bigram(1), data, reference=Bigram(2))
+
+
+class Biased(nn.Module):
+    """A language model whose layers have biases, which recovery corrects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.hidden, self.head = (
+            nn.Embedding(VOCABULARY, 24),
+            nn.Linear(24, 32),
+            nn.Linear(32, VOCABULARY),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.relu(self.hidden(self.embedding(tokens))))
+
+
+def test_compression_with_recovery_over_sequences_of_different_lengths() -> None:
+    """Held-out divergence, which decides over corrections, is that of tokens: rows, not a flat run of numbers."""
+    model, data = Biased().eval(), text(LENGTHS * 4)
+    budget = Budget(params=0.5)
+    result = compress(model, data, budget=budget, evaluation=data, forms=("svd",), recover="statistics")
+    after = result.report.after
+    assert after is not None and after.metric == "perplexity" and after.samples == 4 * sum(LENGTHS)
+    (note,) = result.report.recovered
+    before, recovered = (float(part) for part in note.split("divergence ")[1].split(" -> "))
+    held_out = hold_out(data, 0.2)[1]
+    expected = evaluate(result.model, held_out, reference=model).divergence
+    assert recovered == pytest.approx(expected, rel=1e-3) and recovered <= before
 
 
 def test_maps_of_classes_are_no_tokens() -> None:
