@@ -38,6 +38,7 @@ def test_documents_are_read_on_their_own(stories: str, tmp_path: Path) -> None:
     batches = as_batches(loader(source.splits["all"], 100))
     assert [tuple(batch.args[0].shape) for batch in batches] == [(1, len(x)) for x, _ in found]
     assert all(batch.labels is not None and batch.labels.shape == batch.args[0].shape for batch in batches)
+    assert len(as_batches(source.splits["all"])) == len(batches)  # the set itself is data, as in Python
     again = pickle.loads(pickle.dumps(source.splits["all"]))
     assert again[1][0].equal(found[1][0])
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_iter
 
-from polyad.batches import Batch, is_integer, leaves
+from polyad.batches import Batch, is_integer
 from polyad.records import Evaluation
 
 
@@ -31,7 +32,7 @@ def predicts_tokens(output: Tensor, batch: Any) -> bool:
     if labels.dim() != 2 or output.dim() != 3 or output.shape[:2] != labels.shape or output.shape[2] < 2:
         return False
     positional, named = (
-        [leaf for leaf in leaves(inputs) if is_integer(leaf) and leaf.shape == labels.shape]
+        [leaf for leaf in tree_iter(inputs) if is_integer(leaf) and leaf.shape == labels.shape]
         for inputs in (batch.args, batch.kwargs)
     )
     return bool(positional or named) and not any(bool(((labels == leaf) | (labels < 0)).all()) for leaf in named)

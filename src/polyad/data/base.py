@@ -115,25 +115,6 @@ class Labelled(Dataset):
         return image, label
 
 
-class Sequences(Dataset):
-    """Sequences of tokens for a network that predicts the one that follows: each is a batch of its own, for their
-    lengths differ. Items (tokens int64 (positions,), the token behind each int64 (positions,)).
-
-    Args:
-        sequences: int64 (positions + 1,), from the first token, which is only seen, to the last, only predicted.
-    """
-
-    def __init__(self, sequences: Sequence[Tensor]) -> None:
-        self.sequences = sequences
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        sequence = self.sequences[index]
-        return sequence[:-1], sequence[1:]
-
-
 def prepared(picture: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     """One picture as input: scaled to [0, 1], resized and cropped, mean subtracted, divided by std.
 

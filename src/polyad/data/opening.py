@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from polyad.batches import Batch
-from polyad.data.base import SOURCES, DataSource, Sequences, Source, check_preprocessing, split_name
+from polyad.batches import Sequences, sequence_loader
+from polyad.data.base import SOURCES, DataSource, Source, check_preprocessing, split_name
 from polyad.errors import DataError
 from polyad.python_file import is_python_file
 from polyad.records import Preprocessing
@@ -96,8 +96,8 @@ def loader(dataset: Dataset, batch_size: int) -> DataLoader:
     """
     if batch_size < 1:
         raise DataError(f"The batch size is {batch_size}; at least one sample is needed.")
-    if _are_sequences(dataset):
-        return DataLoader(dataset, 1, shuffle=False, num_workers=0, collate_fn=_one_sequence)
+    if (one_by_one := sequence_loader(dataset)) is not None:
+        return one_by_one
     return DataLoader(dataset, batch_size, shuffle=False, num_workers=0, collate_fn=_collate)
 
 
@@ -111,18 +111,6 @@ def _collate(items: list[Any]) -> Any:
             "HEIGHT,WIDTH), or take batches of one sample."
         )
     return default_collate(items)
-
-
-def _one_sequence(items: list[Any]) -> Batch:
-    """Said outright that the second are labels: of two tensors of whole numbers both would be taken for inputs."""
-    ((tokens, following),) = items
-    return Batch((tokens[None],), labels=following[None])
-
-
-def _are_sequences(dataset: Dataset) -> bool:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return isinstance(dataset, Sequences)
 
 
 def _fewer(splits: Mapping[str, Dataset], samples: int) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from polyad.data.base import ALL, SOURCES, DataSource, Sequences, Source
+from polyad.batches import Sequences
+from polyad.data.base import ALL, SOURCES, DataSource, Source
 from polyad.errors import DataError
 from polyad.records import Preprocessing
 from polyad.tokenizer import PATTERN, START, Tokenizer, find_tokenizer, read_tokenizer
