@@ -132,6 +132,22 @@ def test_headline() -> None:
     assert told.endswith("divergence 0.0123 from the original on 64 samples")
 
 
+def test_perplexity_is_told_as_such() -> None:
+    before = Evaluation(metric="perplexity", value=3.3116, loss=1.1974, samples=6989)
+    paired = {"divergence": 0.0532, "changed": 1, "difference": 0.2484, "standard_error": 0.0123}
+    after = Evaluation(metric="perplexity", value=3.56, loss=1.2698, samples=6989, **paired)
+    report = made_up.report().model_copy(update={"before": before, "after": after})
+    assert headline(report).endswith(
+        "; perplexity 3.312 → 3.560 (+0.248 ± 0.0123 on 6,989 tokens, 1 prediction changed)"
+    )
+    for text in (printed(report), without_scripts(render_html(report)), model_card(report)):
+        rows = ("perplexity (lower is better)", "loss (nats per token)", "tokens", "6,989", "+0.0724")
+        assert all(row in text for row in rows)
+        assert "points" not in text and "accuracy" not in text and "\nsamples" not in text
+    better = after.model_copy(update={"value": 123456.0, "difference": -0.05, "standard_error": None})
+    assert "perplexity 3.312 → 1.23e+05 (−0.0500 on" in headline(report.model_copy(update={"after": better}))
+
+
 def test_card_says_how_to_load() -> None:
     card = model_card(made_up.report())
     assert 'polyad.load("FOLDER")' in card and "polyad evaluate FOLDER --data DATA" in card

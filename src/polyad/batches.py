@@ -1,13 +1,13 @@
 """What a stage gets as data: batches that know how to run a network."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter, tree_map
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from polyad.errors import DataError, ModelError, NumericalError, PolyadError
 
@@ -24,7 +24,8 @@ class Batch:
     Attributes:
         args: positional inputs, tensors (samples, ...).
         kwargs: inputs by name, tensors (samples, ...).
-        labels: (samples,) class indices, or whatever the data calls labels.
+        labels: (samples,) class indices; (samples, positions) the token that the output at each position stands for,
+            which for a language model is the one behind it; or whatever else the data calls labels.
     """
 
     args: tuple[Any, ...]
@@ -57,6 +58,33 @@ class Batch:
 
     def _each(self, change: Callable[[Any], Any]) -> "Batch":
         return Batch(*tree_map(change, (self.args, self.kwargs, self.labels)))
+
+
+class Sequences(Dataset):
+    """Sequences of tokens for a network that predicts the one that follows: each is a batch of its own, for their
+    lengths differ. Items (tokens int64 (positions,), the token behind each int64 (positions,)).
+
+    Args:
+        sequences: int64 (positions + 1,), from the first token, which is only seen, to the last, only predicted.
+    """
+
+    def __init__(self, sequences: Sequence[Tensor]) -> None:
+        self.sequences = sequences
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sequence = self.sequences[index]
+        return sequence[:-1], sequence[1:]
+
+
+def sequence_loader(dataset: Dataset) -> DataLoader | None:
+    """Each of `Sequences`, or of a part of them, as a batch; None for another set."""
+    origin = dataset
+    while isinstance(origin, Subset):
+        origin = origin.dataset
+    return DataLoader(dataset, 1, collate_fn=_one_sequence) if isinstance(origin, Sequences) else None
 
 
 def as_batch(item: Any) -> Batch:
@@ -187,7 +215,7 @@ def _items(data: Any) -> Iterable[Any]:
     if isinstance(data, (Batch, Tensor, Mapping)) or (isinstance(data, tuple) and _is_labelled(data)):
         return _cut(_read(data, 1))
     if isinstance(data, Dataset):
-        return DataLoader(data, SAMPLES)
+        return sequence_loader(data) or DataLoader(data, SAMPLES)
     if isinstance(data, str):
         raise DataError(f"The data is the text {data!r}; open it first, with polyad.open_data({data!r}).")
     if isinstance(data, nn.Module) or not isinstance(data, Iterable):
@@ -203,6 +231,12 @@ def _is_labelled(data: tuple[Any, ...]) -> bool:
     if len(data) < 2 or not isinstance(data[0], Tensor):
         return False
     return is_integer(data[-1]) and data[-1].shape == data[0].shape[:1]
+
+
+def _one_sequence(items: list[Any]) -> Batch:
+    """Said outright that the second are labels: of two tensors of whole numbers both would be taken for inputs."""
+    ((tokens, following),) = items
+    return Batch((tokens[None],), labels=following[None])
 
 
 def _cut(batch: Batch) -> Iterator[Batch]:

@@ -1,8 +1,9 @@
-"""How good a network is: accuracy, cross-entropy, and divergence from the original on the same samples."""
+"""How good a network is: accuracy or perplexity, loss, and divergence from the original on the same samples."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import inf, sqrt
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from polyad.batches import each_batch, is_integer, outputs_tensor, run_on
 from polyad.errors import DataError, NumericalError
 from polyad.modes import evaluating
+from polyad.perplexity import TokenFigures, kl, predicts_tokens
 from polyad.progress import Progress, silent
 from polyad.records import Evaluation
 
@@ -26,12 +28,14 @@ def outputs(model: nn.Module, batches: Iterable[Any], progress: Progress | None 
         progress: shown while it runs.
 
     Returns:
-        (samples, ...) on the CPU; (elements,) where batches differ in more than their number of samples.
+        (samples, ...) on the CPU; (tokens, vocabulary) where labels name a token for each position; (elements,) where
+        batches differ in more than their number of samples.
 
     Raises:
         DataError: the network refuses a batch.
     """
-    return _run([model], batches, progress).outputs[0]
+    with _running([model]):
+        return _together(_results([model], batches, progress)).outputs[0]
 
 
 def divergence(teacher_outputs: Tensor, student_outputs: Tensor) -> float:
@@ -53,18 +57,12 @@ def divergences(teacher_outputs: Tensor, student_outputs: Tensor) -> Tensor:
     Raises:
         DataError: the shapes differ.
     """
-    if teacher_outputs.shape != student_outputs.shape:
-        shapes = f"{tuple(teacher_outputs.shape)} and {tuple(student_outputs.shape)}"
-        raise DataError(
-            f"The outputs to compare have the shapes {shapes}; expected one shape. Give the same inputs to two "
-            "networks for the same task."
-        )
+    _check_shapes(teacher_outputs, student_outputs)
     teacher, student = teacher_outputs.double(), student_outputs.double()
     if not (teacher.isfinite().all() and student.isfinite().all()):
         return torch.full((len(teacher),), inf, dtype=torch.float64)
     if _are_classes(teacher_outputs):
-        expected, found = teacher.log_softmax(1), student.log_softmax(1)
-        return (expected.exp() * (expected - found)).sum(1)
+        return kl(teacher, student)
     samples = len(teacher) if teacher.dim() else 1
     error = (teacher - student).square().reshape(samples, -1).sum(1)
     energy = teacher.square().sum() / samples
@@ -78,7 +76,8 @@ def evaluate(
     reference: nn.Module | Tensor | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a network: accuracy and cross-entropy where labels are classes, else divergence from the original.
+    """Measure a network: accuracy and cross-entropy where labels are classes, perplexity where they are the tokens that
+    each position stands for, else divergence from the original.
 
     Args:
         model: a network; it is not changed.
@@ -91,9 +90,18 @@ def evaluate(
             classes nor a reference.
         NumericalError: inputs or outputs are not finite.
     """
-    other = reference if isinstance(reference, nn.Module) else model
-    run = _run([model] if other is model else [model, other], each_batch(data), progress)
-    found, original = run.outputs[0], run.outputs[-1] if isinstance(reference, nn.Module) else reference
+    networks = [model, reference] if isinstance(reference, nn.Module) and reference is not model else [model]
+    with _running(networks):
+        results = _results(networks, each_batch(data), progress)
+        first = next(results)
+        if first.tokens:
+            return _of_tokens(chain([first], results), reference)
+        run = _together(chain([first], results))
+    return _of_samples(run, run.outputs[-1] if isinstance(reference, nn.Module) else reference)
+
+
+def _of_samples(run: "_Run", original: Tensor | None) -> Evaluation:
+    found = run.outputs[0]
     _check_finite(found, "network")
     against = {} if original is None else _against(original, found)
     labels = _labels(run, found)
@@ -107,33 +115,79 @@ def evaluate(
     return Evaluation(metric="divergence", value=against["divergence"], loss=None, samples=run.samples, **against)
 
 
+def _of_tokens(results: Iterable["_Result"], reference: nn.Module | Tensor | None) -> Evaluation:
+    """Figures of each token, batch by batch."""
+    figures, at = TokenFigures(), 0
+    for result in results:
+        found, original = result.outputs[0], result.outputs[-1]
+        if not isinstance(reference, nn.Module):
+            original = None if reference is None else reference[at : at + len(found)].detach().cpu()
+        at += len(found)
+        _check_finite(found, "network", "token")
+        if original is not None:
+            _check_shapes(original, found)
+            _check_finite(original, "reference", "token")
+        figures.add(found, _in_range(result.labels, found), original)
+    if isinstance(reference, Tensor) and len(reference) != at:
+        raise DataError(f"The reference has the outputs for {len(reference)} tokens; expected {at}, as in the data.")
+    return figures.evaluation()
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One batch: outputs of each network, (sequences * positions, vocabulary) where tokens are predicted; labels."""
+
+    outputs: list[Tensor]
+    labels: Any
+    samples: int
+    tokens: bool
+
+
 @dataclass(frozen=True)
 class _Run:
     """What is kept of networks that ran over some data: the outputs of each, the labels of each batch."""
 
     outputs: list[Tensor]
-    labels: list[Tensor | None]
+    labels: list[Any]
     samples: int
 
 
-def _run(networks: Sequence[nn.Module], batches: Iterable[Any], progress: Progress | None) -> _Run:
-    """All networks batch by batch, so that data which can be read only once, or is large, serves them all.
+@contextmanager
+def _running(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Evaluation mode without gradients.
 
-    Without gradients, but not in inference mode: what a network caches in inference mode (rotary tables, masks) could
-    not be trained with afterwards.
+    Not inference mode: what a network caches in inference mode (rotary tables, masks) could not be trained with
+    afterwards.
     """
-    found: list[list[Tensor]] = [[] for _ in networks]
-    labels: list[Tensor | None] = []
-    samples = 0
     with ExitStack() as stack, torch.no_grad():
         for network in networks:
             stack.enter_context(evaluating(network))
-        for number, batch in enumerate((progress or silent)(batches, "evaluate"), 1):
-            for network, its_outputs in zip(networks, found):
-                its_outputs.append(_output(network, batch, number))
-            labels.append(getattr(batch, "labels", None))
-            samples += batch.size
-    return _Run([_join(its_outputs) for its_outputs in found], labels, samples)
+        yield
+
+
+def _results(networks: Sequence[nn.Module], batches: Iterable[Any], progress: Progress | None) -> Iterator[_Result]:
+    """All networks batch by batch, so that data which can be read only once, or is large, serves them all."""
+    first: bool | None = None
+    for number, batch in enumerate((progress or silent)(batches, "evaluate"), 1):
+        found = [_output(network, batch, number) for network in networks]
+        labels, tokens = getattr(batch, "labels", None), all(predicts_tokens(output, batch) for output in found)
+        first = tokens if first is None else first
+        if tokens != first:
+            raise DataError(
+                f"Batch {number} of the data and the first are not labelled alike; expected one token for each"
+                " position in all batches, or in none."
+            )
+        if tokens:
+            found = [output.flatten(0, 1) for output in found]
+        yield _Result(found, labels, len(found[0]) if tokens else batch.size, tokens)
+
+
+def _together(results: Iterable[_Result]) -> _Run:
+    found = list(results)
+    if not found:
+        raise DataError("There are no batches to run the network on; expected at least one.")
+    outputs = [_join(of_one) for of_one in zip(*(result.outputs for result in found))]
+    return _Run(outputs, [result.labels for result in found], sum(result.samples for result in found))
 
 
 def _output(network: nn.Module, batch: Any, number: int) -> Tensor:
@@ -141,8 +195,6 @@ def _output(network: nn.Module, batch: Any, number: int) -> Tensor:
 
 
 def _join(found: Sequence[Tensor]) -> Tensor:
-    if not found:
-        raise DataError("There are no batches to run the network on; expected at least one.")
     alike = found[0].dim() > 0 and all(output.shape[1:] == found[0].shape[1:] for output in found)
     return torch.cat(list(found) if alike else [output.flatten() for output in found])
 
@@ -151,12 +203,20 @@ def _are_classes(found: Tensor) -> bool:
     return found.dim() == 2 and found.shape[1] >= 2 and found.is_floating_point()
 
 
-def _check_finite(found: Tensor, whose: str) -> None:
+def _check_shapes(teacher: Tensor, student: Tensor) -> None:
+    if teacher.shape != student.shape:
+        raise DataError(
+            f"The outputs to compare have the shapes {tuple(teacher.shape)} and {tuple(student.shape)}; expected one "
+            "shape. Give the same inputs to two networks for the same task."
+        )
+
+
+def _check_finite(found: Tensor, whose: str, what: str = "sample") -> None:
     bad = ~found.isfinite().flatten(1).all(1) if found.dim() > 1 else ~found.isfinite()
     if bad.any():
         raise NumericalError(
-            f"The outputs of the {whose} hold NaN or infinity for {int(bad.sum())} of {len(bad)} samples, first for "
-            f"sample {int(bad.nonzero()[0])}; expected finite numbers. Look at its weights, or run it in float32."
+            f"The outputs of the {whose} hold NaN or infinity for {int(bad.sum())} of {len(bad)} {what}s, first for "
+            f"{what} {int(bad.nonzero()[0])}; expected finite numbers. Look at its weights, or run it in float32."
         )
 
 
@@ -169,7 +229,12 @@ def _labels(run: _Run, found: Tensor) -> Tensor | None:
         return None
     if len(given) < len(run.labels):
         raise DataError(f"{len(given)} of {len(run.labels)} batches have labels; expected all of them, or none.")
-    labels, classes = torch.cat(given).cpu().long(), found.shape[1]
+    return _in_range(torch.cat(given), found)
+
+
+def _in_range(labels: Tensor, found: Tensor) -> Tensor:
+    """Labels as int64 on the CPU, each a class (or token) of the outputs (samples, classes)."""
+    labels, classes = labels.cpu().long(), found.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(

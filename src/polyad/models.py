@@ -22,8 +22,9 @@ class ModelSource:
         spec: what it was opened by.
         weights: the file, or what the library calls its pretrained weights; None where they came with the function of a
             Python file or are random.
-        input_size: shape of one sample without the batch, (3, 224, 224); None where it is not known.
-        preprocessing: how pixels become its inputs; None where it is not known or the inputs are no images.
+        input_size: shape of one sample without the batch, (3, 224, 224), or (positions,) of tokens; None where it is
+            not known.
+        preprocessing: how pixels or text become its inputs; None where it is not known or they are something else.
         trained: False where the weights are random: a zoo network without a file. The function of a Python file is
             taken to return a trained network.
     """
@@ -59,7 +60,8 @@ def open_model(spec: str, weights: str | Path | None = None) -> ModelSource:
 
     Args:
         spec: "zoo:NAME", "torchvision:NAME", "timm:NAME", "hf:ID-or-folder" or "path/to/file.py:function".
-        weights: a state dict (`.pth .pt .th .safetensors .npz`); a zoo network without one has random weights.
+        weights: a state dict (`.pth .pt .th .safetensors .npz`), or `.bin` of llama2.c; a zoo network without one has
+            random weights.
 
     Raises:
         ModelError: there is no such network, it cannot be built, or the weights cannot be had or do not fit.

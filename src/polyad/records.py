@@ -123,11 +123,15 @@ class Statistics:
 
 class Preprocessing(Record):
     """How pixels become inputs: resize the shorter side and crop the middle to `size` (height, width) where one is
-    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all)."""
+    given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all). How text does: by
+    the file `tokenizer`, in the number of `tokens` that the network knows, at most `context` of them at once."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     size: tuple[int, int] | None = None
+    tokenizer: str | None = None
+    tokens: int | None = None
+    context: int | None = None
 
 
 class Candidate(Record):
@@ -230,12 +234,10 @@ class Evaluation(Record):
     """A network measured on labelled or unlabelled data.
 
     Attributes:
-        metric: "accuracy" (per cent) with labels of classes, else "divergence".
-        value: the metric.
-        loss: cross-entropy in nats for classes, else None.
-        samples: how many.
-        divergence: from the original network on the same inputs (mean KL in nats for classes, else relative squared
-            error of the outputs); None where there is no original.
+        metric, value: "accuracy" (per cent) with labels of classes, "perplexity" with tokens, else "divergence".
+        loss: cross-entropy in nats for classes and tokens, else None.
+        samples: how many, of tokens where those are predicted.
+        divergence: mean KL in nats from the original (classes, tokens), else relative squared error of the outputs.
         changed: predictions that differ from the original's.
         difference: value minus the original's value, on the same samples.
         standard_error: of `difference`, paired.

@@ -14,12 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from polyad.errors import ModelError, NumericalError
+from polyad.llama2c_file import check_sizes, read_arrays
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts put the state dict inside a checkpoint."""
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key."""
+
+LLAMA2C = ".bin"
 
 _SHOWN = 3
 
@@ -28,8 +31,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their keys, on the CPU.
 
     Args:
-        path: `.pth .pt .th` (torch.save), `.safetensors` or `.npz`. A dict around the state dict and a prefix that
-            DataParallel or torch.compile adds to all keys are taken off.
+        path: `.pth .pt .th` (torch.save), `.safetensors`, `.npz` or `.bin` (llama2.c). A dict around the state dict and
+            a prefix that DataParallel or torch.compile adds to all keys are taken off.
 
     Raises:
         ModelError: the file is missing, damaged, of another format, or could only be read by executing code.
@@ -68,6 +71,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         NumericalError: a tensor holds NaN or infinity.
     """
     state = read_state_dict(path)
+    if Path(path).suffix.lower() == LLAMA2C:
+        check_sizes(Path(path), model)
     expected = model.state_dict(keep_vars=True)
     state |= _tolerated(expected, state)
     problems = _differences(expected, state)
@@ -136,6 +141,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".th": _read_torch,
     ".safetensors": _read_safetensors,
     ".npz": _read_npz,
+    LLAMA2C: read_arrays,
 }
 
 

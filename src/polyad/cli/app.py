@@ -66,7 +66,7 @@ def inspect(
     model: o.Model,
     weights: o.Weights = None,
     input_size: Annotated[
-        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")
+        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
     as_json: o.Json = False,
 ) -> None:
@@ -96,6 +96,7 @@ def plan(
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
+    tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
     as_json: o.Json = False,
@@ -132,6 +133,7 @@ def compress(
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
+    tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
     as_json: o.Json = False,
@@ -167,10 +169,11 @@ def evaluate(
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
+    tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     as_json: o.Json = False,
 ) -> None:
-    """Accuracy or loss of a network, and its divergence from the original.
+    """Accuracy or perplexity of a network, and its divergence from the original.
 
     Example: polyad evaluate small --data npz:cifar10.npz#test --reference zoo:resnet20 --reference-weights resnet20.th
     """
@@ -188,7 +191,7 @@ def benchmark(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one run.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=3, help="Timed runs of each network, in turn.")] = 30,
     input_size: Annotated[
-        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")
+        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
     as_json: o.Json = False,
 ) -> None:

@@ -25,7 +25,7 @@ def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool
     given = read_plan(plan) if plan else None
     check_writable(out)
     source, data, settings = open_run(**options)
-    note_untrained(source, quiet)
+    tell(source, data, quiet)
     result = compress(
         source.module,
         data.calibration,
@@ -53,6 +53,7 @@ def open_run(
     mean: str | None,
     std: str | None,
     size: str | None,
+    tokenizer: Path | None,
     batch_size: int,
     **settings: Any,
 ) -> tuple[ModelSource, Data, Settings]:
@@ -61,7 +62,7 @@ def open_run(
     if is_folder(model):  # its plan would name layers that the original architecture does not have
         raise ModelError(f"{model} is compressed already: compress what it was made from, with a smaller budget.")
     source = open_network(model, weights)
-    preprocessing = preprocessing_of(source, mean, std, size)
+    preprocessing = preprocessing_of(source, mean, std, size, tokenizer)
     splits = open_splits(
         data,
         calibration,
@@ -73,8 +74,10 @@ def open_run(
     return source, splits, chosen
 
 
-def note_untrained(source: ModelSource, quiet: bool) -> None:
-    """Say that figures of random weights mean nothing."""
+def tell(source: ModelSource, data: Data, quiet: bool) -> None:
+    """What a person should know: figures of random weights mean nothing; what was left out of the data."""
+    for text in data.notes:
+        note(text, quiet)
     if not source.trained:
         note(f"{source.spec} has random weights here; give --weights FILE for trained ones", quiet)
 

@@ -11,21 +11,23 @@ from torch.utils.data import DataLoader
 
 from polyad.batches import Batch
 from polyad.checkpoint import PLAN, load_network, read_plan
-from polyad.data import DataSource, calibration_and_evaluation, loader, open_data
+from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data
 from polyad.errors import DataError, ModelError
 from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
 from polyad.pipeline import settings_of
 from polyad.records import Preprocessing
 from polyad.settings import Settings
+from polyad.tokenizer import find_tokenizer
 
 
 @dataclass(frozen=True)
 class Data:
-    """Calibration and evaluation batches of one run."""
+    """Calibration and evaluation batches of one run, and what a person should know about them."""
 
     calibration: DataLoader
     evaluation: DataLoader
+    notes: tuple[str, ...] = ()
 
 
 def is_folder(spec: str) -> bool:
@@ -53,16 +55,22 @@ def open_network(spec: str, weights: Path | None = None, original: str | None = 
     return ModelSource(module, made_from, spec, inputs.input_size, inputs.preprocessing, trained=True)
 
 
-def preprocessing_of(source: ModelSource, mean: str | None, std: str | None, size: str | None) -> Preprocessing | None:
-    """What the person says, else what the network's own configuration says."""
-    if mean is None and std is None and size is None:
+def preprocessing_of(
+    source: ModelSource, mean: str | None, std: str | None, size: str | None, tokenizer: Path | None
+) -> Preprocessing | None:
+    """What the person says, else what the network's own configuration says; a tokenizer may lie beside the weights."""
+    if tokenizer is None and source.weights is not None and Path(source.weights).is_file():
+        tokenizer = find_tokenizer(source.weights)
+    if mean is None and std is None and size is None and tokenizer is None:
         return source.preprocessing
     own = source.preprocessing or Preprocessing()
-    return Preprocessing(
-        mean=own.mean if mean is None else numbers("--mean", mean),
-        std=own.std if std is None else numbers("--std", std),
-        size=own.size if size is None else _size(size),
-    )
+    said = {
+        "mean": None if mean is None else numbers("--mean", mean),
+        "std": None if std is None else numbers("--std", std),
+        "size": None if size is None else _size(size),
+        "tokenizer": None if tokenizer is None else str(tokenizer),
+    }
+    return own.model_copy(update={name: value for name, value in said.items() if value is not None})
 
 
 def open_splits(
@@ -76,12 +84,14 @@ def open_splits(
 ) -> Data:
     """Calibration batches (labels are not looked at) and evaluation batches, which share no sample."""
     source = open_data(data, preprocessing)
+    notes = source.notes
     if calibration is None:
         fitted, judged = calibration_and_evaluation(source, samples, seed)
     else:
-        fitted, _ = calibration_and_evaluation(open_data(calibration, preprocessing), samples, seed)
-        judged = evaluation_split(source)
-    return Data(loader(fitted, batch_size), loader(judged, batch_size))
+        other = open_data(calibration, preprocessing)
+        notes += other.notes
+        fitted, judged = calibration_alone(other, samples, seed), evaluation_split(source)
+    return Data(loader(fitted, batch_size), loader(judged, batch_size), notes)
 
 
 def evaluation_split(source: DataSource) -> Any:
@@ -121,7 +131,7 @@ def chosen_settings(
 
 
 def example(source: ModelSource, text: str | None, samples: int = 1) -> Batch:
-    """A random batch of the network's own input size, or of the one that --input gives."""
+    """A random batch of the network's own input size, or of the one that --input gives; tokens where it takes them."""
     size = source.input_size
     if text is not None:
         size = tuple(int(n) for n in numbers("--input", text))
@@ -130,6 +140,9 @@ def example(source: ModelSource, text: str | None, samples: int = 1) -> Batch:
             f"{source.spec} does not say what its inputs look like: give --input C,H,W, such as 3,224,224."
         )
     generator = torch.Generator().manual_seed(0)
+    tokens = source.preprocessing.tokens if source.preprocessing else None
+    if tokens is not None:
+        return Batch((torch.randint(tokens, (samples, *size), generator=generator),))
     return Batch((torch.randn(samples, *size, generator=generator),))
 
 

@@ -6,12 +6,18 @@ from typing import Annotated
 import typer
 
 MODEL_HELP = "zoo:NAME, torchvision:NAME, timm:NAME, hf:ID-or-folder, FILE.py:FUNCTION, or a folder that Polyad wrote"
-DATA_HELP = "digits, npz:FILE or npz:FILE#SPLIT, imagefolder:DIR, torchvision:NAME@DIR, hf:NAME, or FILE.py:FUNCTION"
+DATA_HELP = (
+    "digits, npz:FILE or npz:FILE#SPLIT, imagefolder:DIR, torchvision:NAME@DIR, hf:NAME, text:FILE, or FILE.py:FUNCTION"
+)
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FILE", help="State dict (.pth .pt .th .safetensors .npz); never executes code."),
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="State dict (.pth .pt .th .safetensors .npz), or .bin of llama2.c; never executes code.",
+    ),
 ]
 Data = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA_HELP, show_default=False)]
 MaybeData = Annotated[str | None, typer.Option("--data", metavar="DATA", help=DATA_HELP, show_default=False)]
@@ -55,6 +61,14 @@ Set = Annotated[
 Mean = Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Subtracted from pixels in [0, 1].")]
 Std = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Pixels are divided by it.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="H,W", help="Images are resized and cropped to it.")]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="FILE",
+        help="Cuts text into tokens (tok512.bin); a single tok*.bin beside the weights or the text by default.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.", show_default=False)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from polyad.budget import Budget
 from polyad.checkpoint import write_plan
-from polyad.cli.compress import note_untrained, open_run
+from polyad.cli.compress import open_run, tell
 from polyad.cli.console import bars, print_json, say
 from polyad.errors import BudgetError, CheckpointError
 from polyad.pipeline import plan
@@ -20,7 +20,7 @@ def run(*, budget: list[str] | None, out: Path | None, as_json: bool, quiet: boo
     if out is not None and out.is_dir():
         raise CheckpointError(f"{out} is a folder; name a file for the plan, such as {out / 'plan.json'}.")
     source, data, settings = open_run(**options)
-    note_untrained(source, quiet)
+    tell(source, data, quiet)
     progress = bars(quiet or as_json)
     found = plan(source.module, data.calibration, budget=wanted, progress=progress, **dict(settings))
     found = found.model_copy(update={"model": options["model"]})

@@ -26,6 +26,7 @@ KEYS = {
     "mean": "mean",
     "std": "std",
     "size": "size",
+    "tokenizer": "tokenizer",
     "batch_size": "batch_size",
     "seed": "seed",
 }

@@ -32,13 +32,15 @@ class DataSource:
 
     Attributes:
         name: the specification it was opened by.
-        splits: "train", "validation", "test", or "all" -> items (x float tensor, label int).
+        splits: "train", "validation", "test", or "all" -> items (x float tensor, label int), or `Sequences`.
         classes: how many the labels tell apart, None where it is not known.
+        notes: what a person should know before relying on figures.
     """
 
     name: str
     splits: Mapping[str, Dataset]
     classes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,15 @@ def check_channels(channels: int, preprocessing: Preprocessing, where: str) -> N
 
 
 def check_preprocessing(preprocessing: Preprocessing) -> None:
-    """Refuse what no image could be prepared with."""
+    """Refuse what no image or text could be prepared with."""
     if not all(map(isfinite, preprocessing.mean)):
         raise DataError(f"mean is {preprocessing.mean}; expected finite values, such as 0.5.")
     if not all(0 < value < inf for value in preprocessing.std):
         raise DataError(f"std is {preprocessing.std}; expected positive values, such as 0.5.")
     if preprocessing.size is not None and min(preprocessing.size) < 1:
         raise DataError(f"size is {preprocessing.size}; expected a height and a width of at least one pixel.")
+    if preprocessing.context is not None and preprocessing.context < 2:
+        raise DataError(f"context is {preprocessing.context}; expected at least two tokens, one to predict the other.")
 
 
 def picture_mode(grey: bool, preprocessing: Preprocessing, where: str) -> str:

@@ -1,5 +1,7 @@
 """Open data by its specification, and draw calibration samples from it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from polyad.batches import Sequences, sequence_loader
 from polyad.data.base import SOURCES, DataSource, Source, check_preprocessing, split_name
 from polyad.errors import DataError
 from polyad.python_file import is_python_file
@@ -17,9 +20,10 @@ def open_data(spec: str, preprocessing: Preprocessing | None = None) -> DataSour
     """The splits that a specification names.
 
     Args:
-        spec: "digits", "npz:FILE", "imagefolder:DIR", "torchvision:NAME@DIR", "hf:NAME" or "path/to/file.py:function";
-            "#SPLIT" behind it picks one split.
-        preprocessing: how pixels become inputs; scaled to [0, 1] by default. What a Python file gives stays as it is.
+        spec: "digits", "npz:FILE", "imagefolder:DIR", "torchvision:NAME@DIR", "hf:NAME", "text:FILE" or
+            "path/to/file.py:function"; "#SPLIT" behind it picks one split.
+        preprocessing: how pixels or text become inputs; pixels are scaled to [0, 1] by default. What a Python file
+            gives stays as it is.
 
     Raises:
         DataError: there is no such data, it cannot be read, or it does not fit the preprocessing.
@@ -30,10 +34,10 @@ def open_data(spec: str, preprocessing: Preprocessing | None = None) -> DataSour
     source, rest = _source(whole)
     opened = source.open(rest, preprocessing)
     if split is None:
-        return DataSource(spec, opened.splits, opened.classes)
+        return replace(opened, name=spec)
     if split not in opened.splits:
         raise DataError(f"{whole} has no split {split!r}; it has: {', '.join(opened.splits)}.")
-    return DataSource(spec, {split: opened.splits[split]}, opened.classes)
+    return replace(opened, name=spec, splits={split: opened.splits[split]})
 
 
 def calibration_and_evaluation(source: DataSource, samples: int, seed: int) -> tuple[Dataset, Dataset]:
@@ -42,12 +46,34 @@ def calibration_and_evaluation(source: DataSource, samples: int, seed: int) -> t
     Args:
         source: calibration is drawn from its train split (or its only split, or validation beside test), evaluation is
             test, else validation, else what calibration left over.
-        samples: how many to draw; all where a split of its own has fewer.
+        samples: how many to draw; all where a split of its own has fewer, half of a text that has no more sequences
+            and no other split.
         seed: of the draw.
 
     Raises:
         DataError: the splits do not say which is which, or nothing would be left to evaluate on.
     """
+    splits = source.splits
+    fitted, judged = _parts(source, samples)
+    drawn, left = _draw(splits[fitted], _fewer(splits, samples), seed)
+    if judged is not None:
+        return drawn, splits[judged]
+    if not len(left):
+        raise DataError(
+            f"{source.name} has {len(drawn)} samples in its only split and {samples} are drawn for calibration, which "
+            "leaves none to evaluate on; draw fewer."
+        )
+    return drawn, left
+
+
+def calibration_alone(source: DataSource, samples: int, seed: int) -> Dataset:
+    """The same draw from data that nothing is evaluated on: all of it where it has fewer samples."""
+    fitted, _ = _parts(source, samples)
+    return _draw(source.splits[fitted], samples, seed)[0]
+
+
+def _parts(source: DataSource, samples: int) -> tuple[str, str | None]:
+    """The split for calibration, and the one for evaluation if it is another."""
     if samples < 1:
         raise DataError(f"{samples} calibration samples were asked for; at least one is needed.")
     splits = source.splits
@@ -60,21 +86,18 @@ def calibration_and_evaluation(source: DataSource, samples: int, seed: int) -> t
             f"{source.name} has the splits {', '.join(splits)}; expected train and test (or validation). "
             f"Name one, as in {source.name}#{next(iter(splits))}."
         )
-    drawn, left = _draw(splits[fitted], samples, seed)
-    if judged is not None:
-        return drawn, splits[judged]
-    if not len(left):
-        raise DataError(
-            f"{source.name} has {len(drawn)} samples in its only split and {samples} are drawn for calibration, which "
-            "leaves none to evaluate on; draw fewer."
-        )
-    return drawn, left
+    return fitted, judged
 
 
 def loader(dataset: Dataset, batch_size: int) -> DataLoader:
-    """Batches in the order of the samples; images that differ in size are refused with what to do."""
+    """Batches in the order of the samples; images that differ in size are refused with what to do.
+
+    Each of `Sequences` is a batch of its own, whatever the batch size.
+    """
     if batch_size < 1:
         raise DataError(f"The batch size is {batch_size}; at least one sample is needed.")
+    if (one_by_one := sequence_loader(dataset)) is not None:
+        return one_by_one
     return DataLoader(dataset, batch_size, shuffle=False, num_workers=0, collate_fn=_collate)
 
 
@@ -88,6 +111,14 @@ def _collate(items: list[Any]) -> Any:
             "HEIGHT,WIDTH), or take batches of one sample."
         )
     return default_collate(items)
+
+
+def _fewer(splits: Mapping[str, Dataset], samples: int) -> int:
+    """Of a text in few long pieces a usual number of samples would leave nothing to evaluate on."""
+    first = next(iter(splits.values()))
+    if len(splits) > 1 or not isinstance(first, Sequences) or len(first) > samples:
+        return samples
+    return max(1, len(first) // 2)
 
 
 def _without_split(spec: str) -> tuple[str, str | None]:

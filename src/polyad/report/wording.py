@@ -8,6 +8,12 @@ from polyad.records import Amount, Evaluation, Rank, Report, rank_text
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
 
+LARGE = 10_000
+"""From here on a perplexity is written with three significant digits."""
+
+LABELS = {"perplexity": ("perplexity (lower is better)", "loss (nats per token)")}
+"""How metric and loss are called in the table, where that is not their plain name."""
+
 
 class CostRow(NamedTuple):
     """A cost as it is shown."""
@@ -92,7 +98,7 @@ def outcome(report: Report) -> str:
     if after is None:
         return ""
     change = _changes(after)
-    samples = f"on {count(after.samples)} samples"
+    samples = f"on {count(after.samples)} {unit_of(after)}"
     if report.before is None or after.metric == "divergence":
         text = f"{after.metric} {value_text(after)}" + (" from the original" if after.metric == "divergence" else "")
         return f"{text} {samples}" + (f" ({change})" if change else "")
@@ -106,18 +112,25 @@ def value_text(evaluation: Evaluation | None) -> str:
     """The metric with its unit."""
     if evaluation is None:
         return NONE
+    if evaluation.metric == "perplexity":
+        return f"{evaluation.value:,.3f}" if evaluation.value < LARGE else figure(evaluation.value)
     return f"{evaluation.value:.2f} %" if evaluation.metric == "accuracy" else figure(evaluation.value)
+
+
+def unit_of(evaluation: Evaluation) -> str:
+    """What `samples` counts."""
+    return "tokens" if evaluation.metric == "perplexity" else "samples"
 
 
 def difference_text(after: Evaluation) -> str:
     """The paired difference with its standard error; empty where it is not known."""
     if after.difference is None:
         return ""
-    points = after.metric == "accuracy"
-    text = signed(after.difference) if points else figure(after.difference)
-    if after.standard_error is not None:
-        text += f" ± {after.standard_error:.2f}" if points else f" ± {figure(after.standard_error)}"
-    return f"{text} points" if points else text
+    if after.metric == "accuracy":
+        error = "" if after.standard_error is None else f" ± {after.standard_error:.2f}"
+        return f"{signed(after.difference)}{error} points"
+    error = "" if after.standard_error is None else f" ± {figure(after.standard_error)}"
+    return f"{'+' if after.difference > 0 else ''}{figure(after.difference)}{error}"
 
 
 def cost_rows(report: Report) -> list[CostRow]:
@@ -138,17 +151,19 @@ def quality_rows(report: Report) -> list[QualityRow]:
     before, after = report.before, report.after
     if after is None and before is None:
         return []
-    name = (after or before).metric  # type: ignore[union-attr]
+    known = after or before
+    name = known.metric  # type: ignore[union-attr]
+    label, loss = LABELS.get(name, (name, "loss (nats)"))
     rows = []
     if name != "divergence":
-        rows.append(QualityRow(name, value_text(before), value_text(after), difference_text(after) if after else ""))
-    rows.append(QualityRow("loss (nats)", _loss(before), _loss(after), _loss_change(before, after)))
+        rows.append(QualityRow(label, value_text(before), value_text(after), difference_text(after) if after else ""))
+    rows.append(QualityRow(loss, _loss(before), _loss(after), _loss_change(before, after)))
     if after is not None:
         divergence = after.value if name == "divergence" else after.divergence
         rows.append(QualityRow("divergence from the original", NONE, figure(divergence), ""))
         rows.append(QualityRow("predictions changed", NONE, count(after.changed), _changed_share(after)))
     samples = [count(evaluation.samples) if evaluation else NONE for evaluation in (before, after)]
-    rows.append(QualityRow("samples", samples[0], samples[1], ""))
+    rows.append(QualityRow(unit_of(known), samples[0], samples[1], ""))  # type: ignore[arg-type]
     return [row for row in rows if (row.before, row.after) != (NONE, NONE)]
 
 

@@ -17,8 +17,8 @@ class ZooEntry:
     Attributes:
         name: as in "zoo:NAME".
         build: makes the architecture with random weights.
-        input_size: shape of one sample, without the batch: (3, 32, 32).
-        preprocessing: how pixels become its inputs.
+        input_size: shape of one sample, without the batch: (3, 32, 32), or (positions,) of tokens.
+        preprocessing: how pixels or text become its inputs.
         summary: one line.
         source: the paper.
     """
