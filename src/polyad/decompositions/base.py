@@ -30,12 +30,14 @@ class Decomposition(ABC):
         equation: einsum of the factors; the right-hand side is the view of the weight that the form works on.
         summary: one line for `polyad forms`.
         source: the paper.
+        good_for: one or two honest sentences: where it wins and where it does not.
     """
 
     name: ClassVar[str]
     equation: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
+    good_for: ClassVar[str]
     start_is_optimal: ClassVar[bool] = False
     """Whether `start` is the best fit in the plain norm."""
     additive: ClassVar[bool] = False

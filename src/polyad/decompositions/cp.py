@@ -21,6 +21,11 @@ class CP(Decomposition):
     equation = "or,ir,kr->oik"
     summary = "CP (o, i, hw): 1x1 to r channels, depthwise k x k, 1x1"
     source = "Astrid and Lee, 2017"
+    good_for = (
+        "Strong cuts of k x k convolutions: at a quarter of ResNet-20's 3x3 parameters it loses 2 points, the "
+        "next best form 18. Time falls less than MACs: in small networks three thin layers, one of them "
+        "depthwise, can be slower on a CPU than the dense one."
+    )
     additive = True
 
     def refuses(self, layer: LayerSpec) -> str | None:

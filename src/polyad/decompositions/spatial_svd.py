@@ -20,6 +20,11 @@ class SpatialSVD(Decomposition):
     equation = "owr,rih->oihw"
     summary = "spatial SVD: h x 1 layer to r channels, then 1 x w"
     source = "Jaderberg et al., BMVC 2014"
+    good_for = (
+        "k x k convolutions at moderate cuts: the best fit is in closed form, and both layers are dense "
+        "convolutions. At strong cuts cp keeps more: at a quarter of ResNet-20's 3x3 parameters it loses 18 "
+        "points, cp 2."
+    )
     start_is_optimal = True
 
     def refuses(self, layer: LayerSpec) -> str | None:

@@ -23,6 +23,11 @@ class Tucker2(Decomposition):
     equation = "op,pqk,qi->oik"
     summary = "Tucker-2: 1x1, k x k core with fewer channels on both sides, 1x1"
     source = "Kim et al., ICLR 2016"
+    good_for = (
+        "Wide k x k convolutions whose channels are redundant on both sides, such as the last one of the demo, "
+        "which keeps a tenth of its parameters; the core is a dense convolution. Narrow layers leave it little to "
+        "save: at half of ResNet-20's 3x3 parameters it costs 4 points, cp none."
+    )
 
     def refuses(self, layer: LayerSpec) -> str | None:
         return without_kernel(layer) or one_channel(layer)
