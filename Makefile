@@ -1,6 +1,7 @@
 # make demo     the whole story on built-in data, about a minute, into $(DEMO_OUT)
 # make test     the test suite
 # make check    all that CI asks: format, lint, types, imports, tests, documentation
+# make docs     write the pages that come from the code: docs/forms.md and its pictures
 # make format   mend the format and what the linter can mend
 # make clean    remove everything that make made
 #
@@ -20,7 +21,7 @@ INSTALLED := .venv/installed
 FORGET_DEMO = if [ -f "$(DEMO_OUT)/plan.json" ]; then rm -r -- "$(DEMO_OUT)"; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs-blocks check format lint types imports clean
+.PHONY: help install demo test docs docs-blocks check format lint types imports clean
 
 help:
 	@sed -n 's/^# \{0,1\}//; /^make/p' Makefile
@@ -41,6 +42,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/make_forms.py
 
 docs-blocks: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_readme.py $(PYTEST_OPTIONS)

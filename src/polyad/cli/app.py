@@ -212,9 +212,20 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder 
 
 
 @app.command()
-def forms(as_json: o.Json = False) -> None:
-    """The representations there are."""
-    _answer("listing", what="forms", as_json=as_json)
+def forms(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One form: its page.", show_default=False)
+    ] = None,
+    as_json: o.Json = False,
+) -> None:
+    """The representations there are, or the page of one.
+
+    Example: polyad forms tucker2
+    """
+    if name is None:
+        _answer("listing", what="forms", as_json=as_json)
+    else:
+        _answer("form", name=name, as_json=as_json)
 
 
 @app.command()

@@ -1,0 +1,91 @@
+"""Writes docs/forms.md and the pictures in docs/forms/ from the registry of forms: `make docs`."""
+
+from pathlib import Path
+
+from polyad.decompositions.base import FORMS
+from polyad.describe import FormPage, picture
+
+HERE = Path(__file__).parent
+
+INTRODUCTION = """\
+# Forms
+
+Written by `docs/make_forms.py` from the forms themselves (`make docs`); `polyad forms NAME` prints one in the terminal.
+
+{table}
+
+## How to read this page
+
+The equation is the definition of a form: an einsum of small factors whose result is the weight. `o` are output
+channels, `i` input channels, `h` and `w` the kernel axes, `k` all kernel axes as one, `n` input channels and kernel as
+one; a letter that only the factors have is a rank.
+
+In a picture each circle is a factor, named by its letters. A line between two circles is a rank that is summed over. An
+open line is an axis of the weight. A dot is a letter that three or more factors share, or that two share and the weight
+keeps: the factors are multiplied entry by entry along it.
+
+Costs are for one group. Parameters leave the bias out; a dense layer has `o i k` of them, and as many MACs for each
+position of its output. MACs are for one position of the output at stride 1. What a form *carries* and *refuses* is its
+answer for one layer of each kind. Points of ResNet-20 are those of [Results](results.md), of each form used alone.
+"""
+
+SECTION = """\
+## {page.name}
+
+{page.summary}.
+
+![{page.equation}](forms/{page.name}.svg)
+
+- **equation** `{page.equation}`
+- **factors** {factors}
+- **parameters** `{page.params}`
+- **MACs** {macs}
+- **carries** {carries}
+- **refuses** {page.refuses_text}
+- **good for** {page.good_for}
+- **source** {page.source}
+"""
+
+
+def written() -> dict[str, str]:
+    """Every file of the pages, by its path in docs/, and its text."""
+    pages = [FormPage.of(FORMS[name]) for name in FORMS]
+    files = {f"forms/{page.name}.svg": picture(page.equation, page.letters) for page in pages}
+    sections = [_section(page) for page in pages]
+    return files | {"forms.md": "\n".join([INTRODUCTION.format(table=_table(pages)), *sections])}
+
+
+def stale(folder: Path = HERE) -> list[Path]:
+    """Pictures of forms that are no more."""
+    known = {f"{name}.svg" for name in FORMS}
+    return sorted(path for path in folder.glob("forms/*") if path.name not in known)
+
+
+def main() -> None:
+    for path in stale():
+        path.unlink()
+    (HERE / "forms").mkdir(exist_ok=True)
+    for name, text in written().items():
+        (HERE / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _table(pages: list[FormPage]) -> str:
+    rows = ["| form | equation | parameters | in short |", "|---|---|---|---|"]
+    rows += [
+        f"| [{page.name}](#{page.name}) | `{page.equation}` | `{page.params}` | {page.summary} |" for page in pages
+    ]
+    return "\n".join(rows)
+
+
+def _section(page: FormPage) -> str:
+    as_code = page.macs is not None and page.macs != page.params
+    return SECTION.format(
+        page=page,
+        factors=", ".join(f"`{letters}` ({shape})" for letters, shape in page.factors.items()),
+        macs=f"`{page.macs}`" if as_code else page.macs_text,
+        carries=", ".join(page.carries),
+    )
+
+
+if __name__ == "__main__":
+    main()
