@@ -13,6 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from polyad.errors import FormError
+
 Size = tuple[int, ...]
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -20,7 +22,10 @@ _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTrans
 
 
 class LayerSpec(BaseModel):
-    """A linear layer or a (transposed) convolution of one to three dimensions."""
+    """A linear layer or a (transposed) convolution of one to three dimensions.
+
+    `transposed` is a linear layer that stores its weight as (in, out): the Conv1D of transformers.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +40,12 @@ class LayerSpec(BaseModel):
     dilation: Size = ()
     groups: int = 1
     padding_mode: str = "zeros"
+    transposed: bool = False
+
+    @property
+    def plain(self) -> "LayerSpec":
+        """The layer of torch.nn with the same canonical weight: what a replacement is made of."""
+        return self.model_copy(update={"transposed": False}) if self.transposed else self
 
     @property
     def dims(self) -> int:
@@ -43,9 +54,9 @@ class LayerSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """The class name in torch.nn."""
+        """The class name in torch.nn (or transformers)."""
         if self.kind == "linear":
-            return "Linear"
+            return "Conv1D" if self.transposed else "Linear"
         return ("Conv" if self.kind == "conv" else "ConvTranspose") + f"{self.dims}d"
 
     @property
@@ -67,14 +78,14 @@ class LayerSpec(BaseModel):
         groups, out, inp, *kernel = self.weight_shape
         if self.kind == "conv_transpose":
             return weight.reshape(groups, inp, out, *kernel).transpose(1, 2)
-        return weight.reshape(self.weight_shape)
+        return (weight.t() if self.transposed else weight).reshape(self.weight_shape)
 
     def native(self, weight: Tensor) -> Tensor:
         """(groups, out, in, *kernel) -> PyTorch layout."""
         groups, out, inp, *kernel = self.weight_shape
         weight = weight.reshape(self.weight_shape)
         if self.kind == "linear":
-            return weight.reshape(out, inp)
+            return weight.reshape(out, inp).t() if self.transposed else weight.reshape(out, inp)
         if self.kind == "conv_transpose":
             return weight.transpose(1, 2).reshape(groups * inp, out, *kernel)
         return weight.reshape(groups * out, inp, *kernel)
@@ -102,6 +113,8 @@ class LayerSpec(BaseModel):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> nn.Module:
         """The layer itself, its parameters not yet filled with anything meaningful."""
+        if self.transposed:
+            raise FormError("transformers builds a Conv1D, not Polyad: build its `plain` layer.")
         options = {"bias": self.bias, "dtype": dtype, "device": device}
         if self.kind == "linear":
             return nn.Linear(self.in_features, self.out_features, **options)
@@ -114,7 +127,10 @@ class LayerSpec(BaseModel):
 
     @classmethod
     def of(cls, module: nn.Module) -> "LayerSpec":
-        """Describe an nn.Linear, nn.Conv*d or nn.ConvTranspose*d (or a subclass that keeps its attributes)."""
+        """Describe an nn.Linear, nn.Conv*d, nn.ConvTranspose*d (or a subclass that keeps its attributes) or Conv1D."""
+        if is_conv1d(module):
+            inp, out = map(int, module.weight.shape)  # type: ignore[union-attr, arg-type]
+            return cls(kind="linear", in_features=inp, out_features=out, bias=module.bias is not None, transposed=True)
         if isinstance(module, nn.Linear):
             return cls(
                 kind="linear",
@@ -139,3 +155,25 @@ class LayerSpec(BaseModel):
 
 
 LAYER_TYPES = (nn.Linear, *_CONV.values(), *_CONV_TRANSPOSE.values())
+
+
+def conv1d_class(module: nn.Module) -> type[nn.Module] | None:
+    """The Conv1D of transformers that a module is an instance of, known without importing transformers, or None.
+
+    It is a linear layer: `y = x W + b` with W (in, out) and `nf` outputs.
+    """
+    for kind in type(module).__mro__:
+        if (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D"):
+            weight = getattr(module, "weight", None)
+            return kind if hasattr(module, "nf") and isinstance(weight, Tensor) and weight.dim() == 2 else None
+    return None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is a Conv1D of transformers."""
+    return conv1d_class(module) is not None
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer that `LayerSpec` describes."""
+    return isinstance(module, LAYER_TYPES) or is_conv1d(module)

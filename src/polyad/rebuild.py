@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
-from polyad.layers import LAYER_TYPES, LayerSpec
+from polyad.layers import LayerSpec, is_layer
 from polyad.metrics import METRICS, Metric
 from polyad.naming import put
 from polyad.progress import Progress, silent
@@ -103,7 +103,7 @@ def check_fits(model: nn.Module, choice: Choice) -> None:
         module = model.get_submodule(name)
     except AttributeError:
         raise PlanError(f"The plan replaces {name}, which {type(model).__name__} does not have.") from None
-    if not isinstance(module, LAYER_TYPES):
+    if not is_layer(module):
         raise PlanError(
             f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}."
         )
@@ -135,7 +135,7 @@ def _factorise_one(
 
 
 def _skeleton(choice: Choice, weight: Tensor) -> nn.Sequential:
-    return FORMS[choice.form].skeleton(choice.site.layer, choice.rank, weight.dtype, weight.device)
+    return FORMS[choice.form].skeleton(choice.site.layer.plain, choice.rank, weight.dtype, weight.device)
 
 
 def _replace(student: nn.Module, fitted: Factorised) -> None:
@@ -149,7 +149,7 @@ def _replace(student: nn.Module, fitted: Factorised) -> None:
         elif site.norm_behind is not None:
             mean = student.get_submodule(site.norm_behind).running_mean
             mean.sub_(fitted.shift.to(mean))  # type: ignore[operator, union-attr, arg-type]
-    FORMS[choice.form].load(module, site.layer, fitted.factors, bias)  # type: ignore[arg-type]
+    FORMS[choice.form].load(module, site.layer.plain, fitted.factors, bias)  # type: ignore[arg-type]
     module.train(old.training)
     _put(student, choice, module)
 
