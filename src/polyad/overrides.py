@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
+from polyad.naming import matches
 from polyad.records import DENSE, Choice, Plan, Rank, Refusal, Trace
 
 
@@ -106,9 +106,7 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    if not pattern.startswith("re:"):
-        return fnmatchcase(name, pattern)
     try:
-        return re.fullmatch(pattern[3:], name) is not None
+        return matches(pattern, name)
     except re.error as error:
         raise PlanError(f"--ignore {pattern!r} is no regular expression: {error}.") from None

@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
     round_to: int
     ignore: Sequence[str]
     fixed: Mapping[str, tuple[str, Rank]]
+    split: Mapping[str, int | tuple[int, ...]]
     seed: int
 
 
@@ -33,6 +34,8 @@ class Settings(Record):
         ignore: layers left alone: names, wildcards such as `layer1.*`, or regular expressions such as
             `re:.*downsample.*`.
         fixed: layers whose choice is given: name -> ("dense", ()) or (form, rank).
+        split: linear layers that make several things side by side, to be treated as one layer for each: a pattern as in
+            `ignore` -> how many equal parts, or the size of each.
         seed: of everything random.
     """
 
@@ -44,4 +47,5 @@ class Settings(Record):
     round_to: int = 1
     ignore: tuple[str, ...] = ()
     fixed: dict[str, tuple[str, Rank]] = {}
+    split: dict[str, int | tuple[int, ...]] = {}
     seed: int = 0
