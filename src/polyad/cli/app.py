@@ -68,13 +68,14 @@ def inspect(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample.")
     ] = None,
+    split: o.Split = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
 
     Example: polyad inspect zoo:resnet20 --weights resnet20.th
     """
-    _answer("inspect", model=model, weights=weights, input_size=input_size, as_json=as_json)
+    _answer("inspect", model=model, weights=weights, input_size=input_size, split=split, as_json=as_json)
 
 
 @app.command()
@@ -93,6 +94,7 @@ def plan(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
@@ -129,6 +131,7 @@ def compress(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
