@@ -95,6 +95,15 @@ def test_recurrent_networks_are_the_same(kind: type[nn.Module]) -> None:
     assert traced.site("rnn.hh_l0").macs == 8 * model.rnn.weight_hh_l0.numel()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", [Tokens, Rows])
+def test_rounding_in_other_precisions_is_no_disagreement(make: type[nn.Module], dtype: torch.dtype) -> None:
+    model, x = built(make).to(dtype), images(4).to(dtype)
+    found = expand(model, Batch((x,)))
+    assert found.names and found.refused == ()
+    assert {p.dtype for p in found.model.parameters()} == {dtype}
+
+
 def test_the_original_is_not_changed_and_shares_nothing() -> None:
     model = built(Tokens).train()
     modules, state = list(model.modules()), {k: v.clone() for k, v in model.state_dict().items()}
