@@ -68,13 +68,15 @@ def inspect(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
+    split: o.Split = None,
+    stack: o.Stack = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
 
     Example: polyad inspect zoo:resnet20 --weights resnet20.th
     """
-    _answer("inspect", model=model, weights=weights, input_size=input_size, as_json=as_json)
+    _answer("inspect", model=model, weights=weights, input_size=input_size, split=split, stack=stack, as_json=as_json)
 
 
 @app.command()
@@ -93,6 +95,8 @@ def plan(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    stack: o.Stack = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
@@ -130,6 +134,8 @@ def compress(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    stack: o.Stack = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,

@@ -7,20 +7,33 @@ from rich.table import Table
 from polyad.cli.console import console, print_json, say
 from polyad.cli.opening import example, open_network
 from polyad.decompositions.base import FORMS
+from polyad.expand import Expanded, expand, parse_split
+from polyad.naming import inside
+from polyad.pipeline import trace_expanded
 from polyad.records import Amount, Trace
-from polyad.trace import trace
+from polyad.sites import stacked
 
 
-def run(model: str, weights: Path | None, input_size: str | None, as_json: bool) -> None:
+def run(
+    model: str,
+    weights: Path | None,
+    input_size: str | None,
+    split: list[str] | None,
+    stack: list[str] | None,
+    as_json: bool,
+) -> None:
+    parts = parse_split(split or ())
     source = open_network(model, weights)
-    found = trace(source.module, example(source, input_size))
+    batch = example(source, input_size)
+    expanded = expand(source.module, batch, parts)
+    found = stacked(trace_expanded(expanded, batch), stack or ())
     if as_json:
-        print_json(_as_json(model, found))
+        print_json(_as_json(model, found, expanded))
     else:
-        _print(found)
+        _print(found, expanded)
 
 
-def _as_json(model: str, found: Trace) -> dict:
+def _as_json(model: str, found: Trace, expanded: Expanded) -> dict:
     def amount(value: int) -> dict:
         return Amount(before=value, after=value).model_dump() | {"kept": 1.0}
 
@@ -38,16 +51,18 @@ def _as_json(model: str, found: Trace) -> dict:
                 "macs": site.macs,
                 "calls": site.calls,
                 "aliases": site.aliases,
+                "members": site.members,
                 "norm_behind": site.norm_behind,
                 "forms": {name: FORMS[name].refuses(site.layer) or "carries it" for name in FORMS},
             }
             for site in found.sites
         ],
+        "expanded": {name: step.model_dump() for name, step in expanded.names.items()},
         "refused": [refusal.model_dump() for refusal in found.refused],
     }
 
 
-def _print(found: Trace) -> None:
+def _print(found: Trace, expanded: Expanded) -> None:
     table = Table(
         "site", "layer", "weight (groups, out, in, kernel)", "params", "MACs", "forms", box=None, pad_edge=False
     )
@@ -58,6 +73,9 @@ def _print(found: Trace) -> None:
         shape = " ".join(map(str, site.layer.weight_shape))
         table.add_row(site.name, site.layer.label, shape, f"{site.params:,}", f"{site.macs:,}", forms or "none")
     console.print(table)
+    for name, step in expanded.names.items():
+        layers = sum(inside(site.name, name) for site in found.sites)
+        say(f"expanded: {name or 'the network'} ({step.kind}), {layers} sites inside")
     for refusal in found.refused:
         say(f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}")
     say(
