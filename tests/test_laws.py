@@ -59,7 +59,7 @@ def ladder(form: Decomposition, site: Site) -> list[Rank]:
 
 
 def variants(form: str, layer: str) -> Iterator[Decomposition]:
-    """The arrangements of a form that carry a layer; pairs that are refused skip: test_match_or_refuse looks at them."""
+    """The arrangements of a form that carry a layer; refused pairs skip: test_match_or_refuse looks at those."""
     found = FORMS[form].variants(known(layer)[2].sites[0].layer)
     if not found:
         pytest.skip(f"{form} refuses {layer}")

@@ -67,7 +67,9 @@ class LayerSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """The class name in torch.nn (or transformers)."""
+        """The class name in torch.nn (or transformers); of a stack with the number of its layers."""
+        if self.stack > 1:
+            return f"{self.stack} x {self.member.label}"
         if self.matrix:
             return "Conv1D" if self.transposed else self.kind.capitalize()
         return ("Conv" if self.kind == "conv" else "ConvTranspose") + f"{self.dims}d"
