@@ -9,8 +9,9 @@ from polyad.cli.opening import example, open_network
 from polyad.decompositions.base import FORMS
 from polyad.expand import Expanded, expand, parse_split
 from polyad.naming import inside
+from polyad.outcome import Amount
 from polyad.pipeline import trace_expanded
-from polyad.records import Amount, Trace
+from polyad.records import Trace
 from polyad.sites import stacked
 
 
