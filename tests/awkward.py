@@ -11,8 +11,11 @@ LAYERS: dict[str, Build] = {
     "linear": lambda: (nn.Linear(12, 9), (12,)),
     "linear_no_bias": lambda: (nn.Linear(9, 14, bias=False), (9,)),
     "linear_tokens": lambda: (nn.Linear(8, 6), (5, 8)),
+    "linear_prime": lambda: (nn.Linear(7, 5), (7,)),
+    "embedding": lambda: (nn.Embedding(24, 12), (5,)),
     "conv1x1": lambda: (nn.Conv2d(8, 10, 1), (8, 6, 6)),
     "conv3x3": lambda: (nn.Conv2d(6, 8, 3, padding=1), (6, 9, 9)),
+    "conv_wide": lambda: (nn.Conv2d(16, 16, 3, padding=1), (16, 6, 6)),
     "conv3x3_no_bias": lambda: (nn.Conv2d(6, 8, 3, bias=False), (6, 9, 9)),
     "conv_even": lambda: (nn.Conv2d(4, 6, 4, stride=2, padding=1), (4, 10, 10)),
     "conv_non_square": lambda: (nn.Conv2d(5, 7, (3, 5), stride=(2, 1), padding=(0, 2)), (5, 9, 8)),
@@ -43,6 +46,9 @@ def build(name: str, dtype: torch.dtype = torch.float32, samples: int = 6) -> tu
     """A network of that one layer (called "0"), and inputs (samples, *shape) with correlated channels."""
     torch.manual_seed(0)
     layer, shape = LAYERS[name]()
+    if isinstance(layer, nn.Embedding):
+        indices = (torch.rand(samples, *shape) ** 2 * layer.num_embeddings).long()  # small ones are frequent
+        return nn.Sequential(layer).to(dtype).eval(), indices
     inputs = torch.randn(samples, *shape)
     inputs = inputs + 0.7 * inputs.roll(1, dims=-1) + 0.3
     return nn.Sequential(layer).to(dtype).eval(), inputs.to(dtype)

@@ -1,8 +1,8 @@
 """Stage 8: a compressed network as a folder, and back.
 
 `plan.json` says which layers were replaced by what, `model.safetensors` holds the tensors under ordinary sub-module
-keys. Loading builds the original architecture without memory (on the meta device), swaps the layers that the plan
-names and fills them. No pickles; nothing named by the folder is executed.
+keys. Loading builds the original architecture without memory (on the meta device), expands and swaps what the plan
+names and fills it. No pickles; nothing named by the folder is executed.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from polyad.errors import CheckpointError, PlanError
+from polyad.expand import in_use, redo
 from polyad.models import build_model
 from polyad.naming import put
 from polyad.rebuild import swap
@@ -55,6 +56,7 @@ def load_network(folder: str | Path, model: nn.Module | None = None) -> nn.Modul
         skeleton = deepcopy(model)
     else:
         skeleton = _architecture(plan, folder)
+    skeleton = redo(skeleton, in_use(plan))
     swap(skeleton, plan.choices)
     ties = _ties(skeleton)
     try:

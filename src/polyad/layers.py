@@ -16,6 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from polyad.errors import FormError
+
 Size = tuple[int, ...]
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -23,7 +25,10 @@ _CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTrans
 
 
 class LayerSpec(BaseModel):
-    """A linear layer, an embedding, or a (transposed) convolution of one to three dimensions; or a stack of one."""
+    """A linear layer, an embedding, or a (transposed) convolution of one to three dimensions; or a stack of one.
+
+    `transposed` is a linear layer that stores its weight as (in, out): the Conv1D of transformers.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +43,7 @@ class LayerSpec(BaseModel):
     dilation: Size = ()
     groups: int = 1
     padding_mode: str = "zeros"
+    transposed: bool = False
     stack: int = 1
 
     if TYPE_CHECKING:  # pydantic adds it to frozen models
@@ -61,9 +67,11 @@ class LayerSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """The class name in torch.nn."""
+        """The class name in torch.nn (or transformers); of a stack with the number of its layers."""
+        if self.stack > 1:
+            return f"{self.stack} x {self.member.label}"
         if self.matrix:
-            return self.kind.capitalize()
+            return "Conv1D" if self.transposed else self.kind.capitalize()
         return ("Conv" if self.kind == "conv" else "ConvTranspose") + f"{self.dims}d"
 
     @property
@@ -92,7 +100,7 @@ class LayerSpec(BaseModel):
             return weight.t().unsqueeze(0)
         if self.kind == "conv_transpose":
             return weight.reshape(groups, inp, out, *kernel).transpose(1, 2)
-        return weight.reshape(self.weight_shape)
+        return (weight.t() if self.transposed else weight).reshape(self.weight_shape)
 
     def native(self, weight: Tensor) -> Tensor:
         """(groups, out, in, *kernel) -> PyTorch layout, of one layer."""
@@ -101,7 +109,7 @@ class LayerSpec(BaseModel):
         if self.kind == "embedding":
             return weight[0].t()
         if self.kind == "linear":
-            return weight.reshape(out, inp)
+            return weight.reshape(out, inp).t() if self.transposed else weight.reshape(out, inp)
         if self.kind == "conv_transpose":
             return weight.transpose(1, 2).reshape(groups * inp, out, *kernel)
         return weight.reshape(groups * out, inp, *kernel)
@@ -131,6 +139,8 @@ class LayerSpec(BaseModel):
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> nn.Module:
         """The layer itself (one of a stack), its parameters not yet filled with anything meaningful."""
+        if self.transposed:
+            raise FormError("transformers builds a Conv1D, not Polyad: build an ordinary linear layer.")
         if self.kind == "embedding":
             return nn.Embedding(self.in_features, self.out_features, dtype=dtype, device=device)
         options = {"bias": self.bias, "dtype": dtype, "device": device}
@@ -145,9 +155,13 @@ class LayerSpec(BaseModel):
 
     @classmethod
     def of(cls, module: nn.Module) -> "LayerSpec":
-        """Describe an nn.Linear, nn.Embedding, nn.Conv*d or nn.ConvTranspose*d (or a subclass with its attributes)."""
+        """Describe an nn.Linear, nn.Embedding, nn.Conv*d, nn.ConvTranspose*d (or a subclass with its attributes) or a
+        Conv1D."""
         if isinstance(module, nn.Embedding):
             return cls(kind="embedding", in_features=module.num_embeddings, out_features=module.embedding_dim)
+        if is_conv1d(module):
+            inp, out = map(int, module.weight.shape)  # type: ignore[union-attr, arg-type]
+            return cls(kind="linear", in_features=inp, out_features=out, bias=module.bias is not None, transposed=True)
         if isinstance(module, nn.Linear):
             return cls(
                 kind="linear",
@@ -172,3 +186,25 @@ class LayerSpec(BaseModel):
 
 
 LAYER_TYPES = (nn.Linear, nn.Embedding, *_CONV.values(), *_CONV_TRANSPOSE.values())
+
+
+def conv1d_class(module: nn.Module) -> type[nn.Module] | None:
+    """The Conv1D of transformers that a module is an instance of, known without importing transformers, or None.
+
+    It is a linear layer: `y = x W + b` with W (in, out) and `nf` outputs.
+    """
+    for kind in type(module).__mro__:
+        if (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D"):
+            weight = getattr(module, "weight", None)
+            return kind if hasattr(module, "nf") and isinstance(weight, Tensor) and weight.dim() == 2 else None
+    return None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is a Conv1D of transformers."""
+    return conv1d_class(module) is not None
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer that `LayerSpec` describes."""
+    return isinstance(module, LAYER_TYPES) or is_conv1d(module)

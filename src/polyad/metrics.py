@@ -20,7 +20,7 @@ from polyad.registry import Registry
 SHRINKAGE = 0.01
 """Weight of the diagonal: a few hundred images leave noise in the small directions of C."""
 
-FLOOR = 1e-7
+FLOOR = 1e-5
 """Share of the mean eigenvalue (of all groups together) that every direction gets, so that dead channels, and groups
 that see nothing at all, do not make C singular."""
 

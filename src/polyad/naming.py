@@ -1,4 +1,4 @@
-"""Dotted names: put a module or parameter under one, match one with a pattern."""
+"""Dotted names: put a module or parameter under one, match one with a pattern, see whether one lies inside another."""
 
 import re
 from fnmatch import fnmatchcase
@@ -14,11 +14,24 @@ def put(model: nn.Module, name: str, value: nn.Module | nn.Parameter) -> None:
     setattr(model.get_submodule(parent), child, value)
 
 
+def with_module(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """The model with the module under a name, changed in place; under the empty name the module itself."""
+    if not name:
+        return module
+    put(model, name, module)
+    return model
+
+
+def inside(name: str, scope: str) -> bool:
+    """Whether a name is `scope` or lies below it; the empty scope is the whole network."""
+    return not scope or name == scope or name.startswith(f"{scope}.")
+
+
 def matches(pattern: str, name: str, option: str) -> bool:
-    """Whether a name, a wildcard such as `layer1.*` or a regular expression behind `re:` means this name.
+    """Whether a name is what a pattern says: a name, a wildcard such as `layer1.*`, or `re:` and a regular expression.
 
     Raises:
-        PlanError: no regular expression; the option is named.
+        PlanError: what follows `re:` is no regular expression; the option is named.
     """
     if not pattern.startswith("re:"):
         return fnmatchcase(name, pattern)

@@ -1,6 +1,7 @@
 """The whole story on one screen: a real network in, a smaller real network out."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -12,9 +13,11 @@ from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
 from polyad.decompositions.base import FORMS
-from polyad.errors import BudgetError
+from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
+from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.metrics import METRICS
+from polyad.naming import inside
 from polyad.observe import observe
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.progress import Progress, silent
@@ -24,6 +27,7 @@ from polyad.records import Plan, Report, Statistics, Trace
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.report.collect import Evidence, collect
 from polyad.settings import Options, Settings
+from polyad.sites import stacked, stacked_as
 from polyad.splits import Call, hold_out
 from polyad.stopwatch import Stopwatch
 from polyad.trace import trace
@@ -46,8 +50,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Observed:
-    """A network that has been traced and observed: what deciding and fitting work on."""
+    """A network that has been expanded, traced and observed: what deciding and fitting work on."""
 
+    expanded: Expanded
     trace: Trace
     statistics: dict[str, Statistics]
     fitted: Sequence[Batch | Call]
@@ -67,7 +72,7 @@ def plan(
         options: the fields of `Settings`.
     """
     settings = settings_of(**options)
-    return _decide(model, look(model, data, settings, budget, progress), budget, settings, progress)
+    return _decide(look(model, data, settings, budget=budget, progress=progress), budget, settings, progress)
 
 
 def compress(
@@ -99,7 +104,7 @@ def compress(
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
     settings, clock = settings_of(**options), Stopwatch()
     with clock("trace and observe"):
-        seen = look(model, data, settings, None if plan else budget, progress)
+        seen = look(model, data, settings, budget=None if plan else budget, plan=plan, progress=progress)
     before = after = None
     judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
     if judged is not None:
@@ -107,17 +112,17 @@ def compress(
             before = evaluate(model, judged, reference=model)
     if plan is None:
         with clock("propose and allocate"):
-            plan = _decide(model, seen, budget, settings, progress)  # type: ignore[arg-type]
+            plan = _decide(seen, budget, settings, progress)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
-        fitted = factorise(model, plan, seen.statistics, progress=progress)
-    student = rebuild(model, fitted)
+        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress)
+    student = rebuild(_with_expansions_in_use(model, plan), fitted)
     with clock("recover"):
-        notes = _recover(student, model, plan, seen, settings.recover, progress)
+        notes = _recover(student, plan, seen, settings.recover, progress)
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
-    evidence = Evidence(model, student, seen.trace, plan, fitted, seen.statistics)
+    evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
     report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)
     return Result(student, plan, report)
 
@@ -137,31 +142,60 @@ def settings_of(**options: Unpack[Options]) -> Settings:
 
 
 def look(
-    model: nn.Module, data: Any, settings: Settings, budget: Budget | None = None, progress: Progress = silent
+    model: nn.Module,
+    data: Any,
+    settings: Settings,
+    *,
+    budget: Budget | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
 ) -> Observed:
-    """Trace a network and observe the inputs of its sites; a budget far out of reach is refused in between."""
+    """Expand and trace a network and observe its sites; a budget far out of reach is refused in between.
+
+    With a plan its expansions are done again, and no others.
+    """
     if callable(data) and not isinstance(data, nn.Module):
         fitted, held_out = [Call(data)], []
     else:
         fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
-    found = ignoring(trace(model, fitted[0].take(2)), settings.ignore)
+    example = fitted[0].take(2)
+    expanded = expand(model, example, settings.split) if plan is None else expand_as(model, example, plan)
+    found = ignoring(trace_expanded(expanded, example), settings.ignore)
+    found = stacked(found, settings.stack) if plan is None else stacked_as(found, plan)
     check_fixed(found, settings.fixed)
     if budget is not None:
-        check_reachable(outline(model, found, settings), budget, margin=OUTLINE_MARGIN)
-    statistics = observe(model, found.sites, fitted, held_out, progress=progress)
-    return Observed(found, statistics, fitted, held_out)
+        check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
+    statistics = observe(expanded.model, found.sites, fitted, held_out, progress=progress)
+    return Observed(expanded, found, statistics, fitted, held_out)
 
 
-def _decide(model: nn.Module, seen: Observed, budget: Budget, settings: Settings, progress: Progress) -> Plan:
-    menu = propose(model, seen.trace, seen.statistics, settings, progress=progress)
-    return allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
+def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
+    """The trace of an expanded network, with the modules that could not be expanded among what is refused."""
+    try:
+        return expanded.complete(trace(expanded.model, example))
+    except ModelError as error:
+        reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in expanded.refused)
+        raise ModelError(f"{error} {reasons}." if reasons else str(error)) from None
 
 
-def _recover(
-    student: nn.Module, teacher: nn.Module, plan: Plan, seen: Observed, level: str, progress: Progress
-) -> tuple[str, ...]:
+def _decide(seen: Observed, budget: Budget, settings: Settings, progress: Progress) -> Plan:
+    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress)
+    found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
+    return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+
+
+def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
+    """The original with those modules expanded in which the plan replaces something."""
+    steps = in_use(plan)
+    return redo(deepcopy(model), steps) if steps else model
+
+
+def _recover(student: nn.Module, plan: Plan, seen: Observed, level: str, progress: Progress) -> tuple[str, ...]:
     recovery = RECOVERIES[level]
     batches = [batch for batch in seen.fitted if isinstance(batch, Batch)]
     if level != "none" and not (batches and seen.held_out):
         return (f"{level}: left out, it needs batches of which some are held out",)
-    return recovery.run(Lesson(student, teacher, plan, batches, seen.held_out, progress))
+    unused = plan.expanded.keys() - in_use(plan).keys()
+    there = [choice for choice in plan.choices if not any(inside(choice.site.modules[0], name) for name in unused)]
+    lesson_plan = plan.model_copy(update={"choices": tuple(there)})  # the student has no other sites
+    return recovery.run(Lesson(student, seen.expanded.model, lesson_plan, batches, seen.held_out, progress))

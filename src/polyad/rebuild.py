@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
-from polyad.layers import LAYER_TYPES, LayerSpec
+from polyad.layers import LayerSpec, is_layer
 from polyad.metrics import METRICS, Metric
 from polyad.naming import put
 from polyad.progress import Progress, silent
@@ -109,7 +109,7 @@ def _check_fits(model: nn.Module, choice: Choice, name: str) -> None:
         module = model.get_submodule(name)
     except AttributeError:
         raise PlanError(f"The plan replaces {name}, which {type(model).__name__} does not have.") from None
-    if not isinstance(module, LAYER_TYPES):
+    if not is_layer(module):
         raise PlanError(
             f"The plan replaces {name}, which is a {type(module).__name__}, not a {choice.site.layer.label}."
         )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from polyad.layers import LayerSpec, Size
+from polyad.steps import Step
 
 Rank = tuple[int, ...]
 
@@ -191,7 +192,8 @@ class Choice(Record):
 class Plan(Record):
     """One choice per site: can be printed, saved as JSON, edited by hand and replayed.
 
-    `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own.
+    `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
+    `expanded` are the modules, by name and in order, in whose expansions sites lie.
     """
 
     version: int = PLAN_VERSION
@@ -201,6 +203,7 @@ class Plan(Record):
     budget: str
     choices: tuple[Choice, ...]
     refused: tuple[Refusal, ...] = ()
+    expanded: dict[str, Step] = {}
     params_before: int
     macs_before: int
 
@@ -217,9 +220,8 @@ class Plan(Record):
     def __str__(self) -> str:
         rows = [f"{'site':30} {'form':12} {'rank':>10} {'params kept':>12} {'macs kept':>10} {'damage':>8}"]
         for c in self.choices:
-            rank = "x".join(map(str, c.rank)) or "-"
             rows.append(
-                f"{c.site.name:30} {c.form:12} {rank:>10} {c.params / c.site.params:>12.1%}"
+                f"{c.site.name:30} {c.form:12} {rank_text(c.rank):>10} {c.params / c.site.params:>12.1%}"
                 f" {c.macs / max(c.site.macs, 1):>10.1%} {c.damage:>8.4f}"
             )
         rows.append(

@@ -17,6 +17,8 @@ class Options(TypedDict, total=False):
     round_to: int
     ignore: Sequence[str]
     fixed: Mapping[str, tuple[str, Rank]]
+    stack: Sequence[str]
+    split: Mapping[str, int | tuple[int, ...]]
     seed: int
 
 
@@ -33,7 +35,10 @@ class Settings(Record):
         round_to: ranks are multiples of this.
         ignore: layers left alone: names, wildcards such as `layer1.*`, or regular expressions such as
             `re:.*downsample.*`.
+        stack: layers of one shape that are replaced together and may share factors: a pattern each, as in `ignore`.
         fixed: layers whose choice is given: name -> ("dense", ()) or (form, rank).
+        split: linear layers that make several things side by side, to be treated as one layer for each: a pattern as in
+            `ignore` -> how many equal parts, or the size of each.
         seed: of everything random.
     """
 
@@ -45,4 +50,6 @@ class Settings(Record):
     round_to: int = 1
     ignore: tuple[str, ...] = ()
     fixed: dict[str, tuple[str, Rank]] = {}
+    stack: tuple[str, ...] = ()
+    split: dict[str, int | tuple[int, ...]] = {}
     seed: int = 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from polyad.errors import PlanError
 from polyad.layers import LayerSpec
 from polyad.naming import matches
-from polyad.records import Run, Site, Trace
+from polyad.records import Plan, Run, Site, Trace
 
 
 def weight_of(model: nn.Module, site: Site) -> Tensor:
@@ -34,6 +34,23 @@ def stacked(trace: Trace, patterns: Sequence[str]) -> Trace:
         sites[sites.index(found[0])] = stack
         sites = [site for site in sites if site not in found]
     return trace.model_copy(update={"sites": tuple(sites)})
+
+
+def stacked_as(trace: Trace, plan: Plan) -> Trace:
+    """The trace with the stacks of a plan.
+
+    Raises:
+        PlanError: a layer of a stack is not there.
+    """
+    sites = {site.name: site for site in trace.sites}
+    for choice in plan.choices:
+        members = choice.site.members
+        if missing := [name for name in members if name not in sites]:
+            raise PlanError(f"The plan stacks {', '.join(members)}, but {missing[0]} cannot be replaced here.")
+        if members:
+            stack = _joined(choice.site.name, [sites[name] for name in members])
+            sites = {name: site for name, site in sites.items() if name not in members} | {stack.name: stack}
+    return trace.model_copy(update={"sites": tuple(sites.values())})
 
 
 def _joined(pattern: str, found: Sequence[Site]) -> Site:

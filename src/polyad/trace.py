@@ -12,8 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from polyad.batches import Batch, run_on
 from polyad.errors import ModelError, NumericalError
-from polyad.layers import LAYER_TYPES, LayerSpec, Size
-from polyad.modes import evaluating
+from polyad.layers import LAYER_TYPES, LayerSpec, Size, conv1d_class, is_conv1d, is_layer
+from polyad.modes import evaluating, layer_by_layer
 from polyad.opaque import read_from_outside
 from polyad.records import Refusal, Run, Site, Trace
 from polyad.splits import Call
@@ -38,14 +38,15 @@ def trace(model: nn.Module, example: Batch | Call) -> Trace:
         example: a batch of one or more samples that the network accepts.
 
     Returns:
-        Every Linear, Embedding, Conv1d/2d/3d and ConvTranspose1d/2d/3d, as a site or refused with the reason.
+        Every Linear, Embedding, Conv1d/2d/3d, ConvTranspose1d/2d/3d and Conv1D of transformers, as a site or refused
+        with the reason.
 
     Raises:
         NumericalError: a weight holds NaN or infinity; the layer is named.
         ModelError: the network has no such layer at all.
     """
     names = _names(model)
-    layers = {id(module): module for module in model.modules() if isinstance(module, LAYER_TYPES)}
+    layers = {id(module): module for module in model.modules() if is_layer(module)}
     if not layers:
         raise ModelError(
             f"{type(model).__name__} has nothing to compress: it holds no nn.Linear, nn.Embedding, nn.Conv*d or"
@@ -143,7 +144,7 @@ def _watch(
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_var is not None]
     handles += [module.register_forward_pre_hook(norm_hook) for module in norms]
     try:
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), evaluating(model), layer_by_layer():
             run_on(model, example, "the example input")
     finally:
         for handle in handles:
@@ -158,7 +159,7 @@ def _positions(module: nn.Module, x: Tensor, samples: int) -> tuple[Size, int]:
     """Spatial size of one input and how many such inputs one sample makes."""
     if isinstance(module, nn.Embedding):
         return (max(1, x.numel() // samples),), 1
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or is_conv1d(module):
         return (max(1, prod(x.shape[:-1]) // samples),), 1
     dims = len(module.kernel_size)  # type: ignore[arg-type]
     batch = x.shape[0] if x.dim() == dims + 2 else 1
@@ -167,9 +168,9 @@ def _positions(module: nn.Module, x: Tensor, samples: int) -> tuple[Size, int]:
 
 def _is_standard(module: nn.Module, x: Tensor, output: Tensor) -> bool:
     """Whether the forward of a subclass does what the standard layer does with the same input."""
-    if type(module) in LAYER_TYPES:
+    base = conv1d_class(module) or next(kind for kind in LAYER_TYPES if isinstance(module, kind))
+    if type(module) is base:
         return True
-    base = next(kind for kind in LAYER_TYPES if isinstance(module, kind))
     try:
         expected = base.forward(module, x)  # type: ignore[arg-type]
     except (RuntimeError, TypeError):
@@ -191,7 +192,7 @@ def _reason(module: nn.Module, seen: _Seen, owners: dict[int, set[str]]) -> str 
     if not seen.runs:
         return "the example input never runs it: it is unused, or its parent reads its weight directly"
     if not seen.standard:
-        return f"its forward is not that of nn.{LayerSpec.of(module).label}"
+        return f"its forward is not that of {LayerSpec.of(module).label}"
     return None
 
 

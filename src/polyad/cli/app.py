@@ -77,13 +77,17 @@ def inspect(
         ),
     ] = None,
     plugin: o.Plugin = None,
+    split: o.Split = None,
+    stack: o.Stack = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
 
     Example: polyad inspect zoo:resnet20 --forms all
     """
-    _answer("inspect", model=model, weights=weights, input_size=input_size, forms=forms, as_json=as_json)
+    options = locals()
+    del options["plugin"]
+    _answer("inspect", **options)
 
 
 @app.command()
@@ -103,6 +107,8 @@ def plan(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    stack: o.Stack = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,
@@ -141,6 +147,8 @@ def compress(
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
     fixed: o.Set = None,
+    stack: o.Stack = None,
+    split: o.Split = None,
     mean: o.Mean = None,
     std: o.Std = None,
     size: o.Size = None,

@@ -9,25 +9,38 @@ from polyad.cli.answers import answers, as_json_rows, print_answers
 from polyad.cli.console import console, print_json, say
 from polyad.cli.opening import example, form_names, open_network
 from polyad.decompositions.base import FORMS, Decomposition
+from polyad.expand import Expanded, expand, parse_split
+from polyad.naming import inside
+from polyad.pipeline import trace_expanded
 from polyad.records import Amount, Site, Trace
-from polyad.trace import trace
+from polyad.sites import stacked
 
 
-def run(model: str, weights: Path | None, input_size: str | None, forms: str | None, as_json: bool) -> None:
-    menu = FORMS.menu(form_names(forms))
+def run(
+    model: str,
+    weights: Path | None,
+    input_size: str | None,
+    split: list[str] | None,
+    stack: list[str] | None,
+    forms: str | None,
+    as_json: bool,
+) -> None:
+    menu, parts = FORMS.menu(form_names(forms)), parse_split(split or ())
     source = open_network(model, weights)
-    found = trace(source.module, example(source, input_size))
+    batch = example(source, input_size)
+    expanded = expand(source.module, batch, parts)
+    found = stacked(trace_expanded(expanded, batch), stack or ())
     if as_json:
-        print_json(_as_json(model, found, menu, closely=forms is not None))
+        print_json(_as_json(model, found, expanded, menu, closely=forms is not None))
         return
     if forms is None:
         _print(found, menu)
     else:
         print_answers(found.sites, menu)
-    _print_rest(found)
+    _print_rest(found, expanded)
 
 
-def _as_json(model: str, found: Trace, menu: Sequence[Decomposition], closely: bool) -> dict:
+def _as_json(model: str, found: Trace, expanded: Expanded, menu: Sequence[Decomposition], closely: bool) -> dict:
     def amount(value: int) -> dict:
         return Amount(before=value, after=value).model_dump() | {"kept": 1.0}
 
@@ -37,6 +50,7 @@ def _as_json(model: str, found: Trace, menu: Sequence[Decomposition], closely: b
         "macs": amount(found.macs),
         "bytes": amount(found.bytes),
         "sites": [_site(site, menu, closely) for site in found.sites],
+        "expanded": {name: step.model_dump() for name, step in expanded.names.items()},
         "refused": [refusal.model_dump() for refusal in found.refused],
     }
 
@@ -51,6 +65,7 @@ def _site(site: Site, menu: Sequence[Decomposition], closely: bool) -> dict:
         "macs": site.macs,
         "calls": site.calls,
         "aliases": site.aliases,
+        "members": site.members,
         "norm_behind": site.norm_behind,
         "forms": {form.name: form.refuses(site.layer) or "carries it" for form in menu},
     }
@@ -70,7 +85,10 @@ def _print(found: Trace, menu: Sequence[Decomposition]) -> None:
     console.print(table)
 
 
-def _print_rest(found: Trace) -> None:
+def _print_rest(found: Trace, expanded: Expanded) -> None:
+    for name, step in expanded.names.items():
+        layers = sum(inside(site.name, name) for site in found.sites)
+        say(f"expanded: {name or 'the network'} ({step.kind}), {layers} sites inside")
     for refusal in found.refused:
         say(f"refused: {refusal.name} ({refusal.label}, {refusal.params:,} parameters): {refusal.reason}")
     say(

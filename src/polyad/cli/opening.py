@@ -14,6 +14,7 @@ from polyad.batches import Batch
 from polyad.checkpoint import PLAN, load_network, read_plan
 from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data
 from polyad.errors import DataError, ModelError
+from polyad.expand import parse_split
 from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
 from polyad.pipeline import settings_of
@@ -115,6 +116,8 @@ def chosen_settings(
     round_to: int,
     ignore: Sequence[str] | None,
     fixed: Sequence[str] | None,
+    split: Sequence[str] | None,
+    stack: Sequence[str] | None,
     seed: int,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
@@ -127,6 +130,8 @@ def chosen_settings(
         round_to=round_to,
         ignore=tuple(ignore or ()),
         fixed=parse_fixed(fixed or ()),
+        split=parse_split(split or ()),
+        stack=tuple(stack or ()),
         seed=seed,
     )
 

@@ -84,6 +84,23 @@ Set = Annotated[
         help="A layer's choice: LAYER=dense, LAYER=cp:12, LAYER=block_term/4:8x8; may be repeated.",
     ),
 ]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--split",
+        metavar="LAYER=PARTS",
+        help="Linear layers that are several side by side: 'blocks.*.qkv=3' or =64,32,32; may be repeated.",
+    ),
+]
+Stack = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stack",
+        metavar="PATTERN",
+        help="Layers of one shape replaced together, so that they may share factors: a wildcard such as"
+        " 'layers.*.attention.q'; may be repeated.",
+    ),
+]
 Mean = Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Subtracted from pixels in [0, 1].")]
 Std = Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Pixels are divided by it.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="H,W", help="Images are resized and cropped to it.")]

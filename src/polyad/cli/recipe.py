@@ -24,6 +24,8 @@ KEYS = {
     "round_to": "round_to",
     "ignore": "ignore",
     "set": "fixed",
+    "stack": "stack",
+    "split": "split",
     "mean": "mean",
     "std": "std",
     "size": "size",
@@ -33,7 +35,7 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed")
+DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed", "split", "stack")
 """What a plan has decided already."""
 
 
@@ -68,7 +70,9 @@ def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, An
     if blocked:
         names = ", ".join(f"--{'set' if name == 'fixed' else name.replace('_', '-')}" for name in blocked)
         raise PolyadError(f"--plan has decided already, so {names} would do nothing: leave it out, or edit the plan.")
-    dropped = dict.fromkeys((name for name in ("budget", "forms", "ignore", "fixed") if name not in given), None)
+    dropped = dict.fromkeys(
+        (name for name in ("budget", "forms", "ignore", "fixed", "split", "stack") if name not in given), None
+    )
     return options | dropped
 
 

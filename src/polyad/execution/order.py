@@ -136,7 +136,7 @@ def _part(layer: LayerSpec, axes: tuple[int, ...], batch: int, contracted: int, 
     Padding is separable too: each of PyTorch's padding modes fills an axis from that axis alone, and no part but the
     last has a bias that would turn zeros into something else.
     """
-    changes: dict[str, object] = {"bias": False, "stack": 1}
+    changes: dict[str, object] = {"bias": False, "stack": 1, "transposed": False}
     changes |= {"in_features": batch * contracted, "out_features": batch * new, "groups": batch}
     if layer.matrix:
         return layer.model_copy(update=changes | {"kind": "linear"})
