@@ -96,12 +96,17 @@ def _table(pages: list[FormPage]) -> str:
 
 
 def _section(page: FormPage) -> str:
-    as_code = page.macs is not None and page.macs != page.params
     return SECTION.format(
         page=page,
         factors=", ".join(f"`{letters}` ({shape})" for letters, shape in page.factors.items()),
-        macs=f"`{page.macs}`" if as_code else page.macs_text,
+        macs=_as_code(page.macs_text, page.macs),
     )
+
+
+def _as_code(text: str, formulas: list[str]) -> str:
+    for formula in formulas:
+        text = text.replace(formula, f"`{formula}`")
+    return text
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ import pytest
 
 from conftest import Polyad
 from polyad.decompositions.base import FORMS, Decomposition
-from polyad.describe import FormPage, form_words, macs_formula, params_formula, picture
-from polyad.describe.formula import met_in_turn, value
+from polyad.describe import FormPage, form_words, macs_formulas, params_formula, picture
+from polyad.describe.formula import KINDS, value
 from polyad.describe.graph import Network
 from polyad.describe.layout import arrange
 from polyad.describe.penalty import to_segment
 from polyad.describe.probes import PROBES
-from polyad.layers import LayerSpec, Size
+from polyad.layers import LayerSpec
 from polyad.records import Rank
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -44,6 +44,10 @@ EQUATIONS = (
     "opq,pqi->oi",
     "ab,cd->acbd",
     "oi->oi",
+    "cir,cjhr,cjwr->cjihw",
+    "cxsa,aytb,bzuc->xyzstu",
+    "ia,hb,abx,xcd,wc,od->oihw",
+    "or,Gr,rn->Gon",
 )
 SVG = "{http://www.w3.org/2000/svg}"
 RADIUS = 20
@@ -75,31 +79,9 @@ def carried(form: Decomposition) -> list[LayerSpec]:
     return [layer for layer in PROBES.values() if layer.groups == 1 and form.refuses(layer) is None]
 
 
-class Kronecker(Decomposition):
-    """A form whose layers cost more than its parameters: a second factor for every column of the first."""
-
-    name = "made_up_kronecker"
-    equation = "rab,rcd->acbd"
-    summary = source = good_for = "made up"
-
-    def refuses(self, layer: LayerSpec) -> str | None:
-        return None if layer.kind == "linear" else "it is made up for linear layers"
-
-    def sizes(self, layer: LayerSpec) -> dict[str, int]:
-        out, inp = layer.out_features, layer.in_features
-        return {"a": out // 4, "c": 4, "b": inp // 3, "d": 3}
-
-    def max_rank(self, layer: LayerSpec) -> Rank:
-        return (12,)
-
-    def macs(self, layer: LayerSpec, rank: Rank, size: Size) -> int:
-        a, c, b, d = self.sizes(layer).values()
-        return rank[0] * (c * d * b + a * b * c)
-
-    def layers(self, layer: LayerSpec, rank: Rank) -> tuple[LayerSpec, ...]:
-        raise NotImplementedError
-
-    weights = start = layers  # type: ignore[assignment]
+def sizes_of(form: Decomposition, layer: LayerSpec, rank: Rank) -> dict[str, int]:
+    """Of every letter; weights that share nothing are counted one by one, as the formulas are."""
+    return form.letter_sizes(layer, rank) | {"G": layer.stack}
 
 
 def test_the_pages_in_docs_are_what_the_forms_say_now() -> None:
@@ -140,46 +122,77 @@ def test_the_formula_counts_the_parameters(name: str) -> None:
     assert formula.count(" + ") == form.equation.count(",")
     for layer in carried(form):
         rank = small_rank(form, layer)
-        sizes = form.sizes(layer) | dict(zip(form.rank_letters, rank, strict=True))
-        assert value(formula, sizes) == form.params(layer.model_copy(update={"bias": False}), rank)
+        weights = 1 if any(form.shared) else layer.stack
+        counted = form.params(layer.model_copy(update={"bias": False}), rank)
+        assert weights * value(formula, sizes_of(form, layer, rank)) == counted
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_the_formula_counts_the_macs(name: str) -> None:
-    """On a layer and ranks that the formula was not found with."""
+    """On layers and ranks that the formulas were not found with."""
     form = FORMS[name]
-    formula = macs_formula(form)
-    kind = "linear" if form.refuses(PROBES["3x3 convolution"]) else "3x3 convolution"
-    layer = PROBES[kind].model_copy(update={"in_features": 100, "out_features": 144})
-    rank = small_rank(form, layer)
-    sizes = form.sizes(layer) | dict(zip(form.rank_letters, rank, strict=True))
-    if formula is None:
-        pytest.skip(f"{name} counts MACs that no order of its factors gives")
-    assert value(formula, sizes) * 5**layer.dims == form.macs(layer, rank, (5,) * layer.dims)
+    formulas = macs_formulas(form)
+    layer = next(PROBES[kind] for kind in KINDS if form.refuses(PROBES[kind]) is None)
+    for inputs, outputs in ((64, 64), (256, 64), (48, 192)):
+        sized = layer.model_copy(update={"in_features": inputs, "out_features": outputs})
+        rank = small_rank(form, sized)
+        fewest = min(value(formula, sizes_of(form, sized, rank)) for formula in formulas)
+        assert fewest * 5**layer.dims == form.macs(sized, rank, (5,) * layer.dims)
 
 
 def test_macs_that_differ_from_the_parameters_have_their_own_formula() -> None:
-    form = Kronecker()
-    assert form_words(form) == {"a": "part of out", "c": "part of out", "b": "part of in", "d": "part of in"}
-    assert params_formula(form.equation) == "r a b + r c d"
-    found = macs_formula(form)
-    assert found is not None and [sorted(term.split()) for term in found.split(" + ")] == [
-        ["b", "c", "d", "r"],
-        ["a", "b", "c", "r"],
-    ]
+    """Forms with a factor that runs once for every value of a letter that it does not have."""
+    assert same(macs_formulas(FORMS["tr"])[0], "z i a + z a h b + z b w c + c o z")
+    assert same(macs_formulas(FORMS["stack_tucker"])[0], "o p + p q k + q i")
+    orders = macs_formulas(FORMS["kronecker"])  # the small matrix or the small layer first
+    assert len(orders) == 2 and "whichever is fewer" in FormPage.of(FORMS["kronecker"]).macs_text
+    assert any(same(order, "b r c d k + c r a b") for order in orders)
 
 
-def test_the_input_meets_the_factors_in_turn() -> None:
-    """A letter is held until the last factor that has it: u goes with the first one, x and v with the second."""
-    steps = met_in_turn("uvw", ("xau", "xybv", "ycw"), "abcuvw")
-    assert [set(letters) for letters in steps] == [set("uvwxa"), set("vwxayb"), set("waybc")]
-    assert [set(letters) for letters in met_in_turn("i", ("ihr", "owr"), "oihw")] == [set("ihr"), set("owr")]
+def same(formula: str, other: str) -> bool:
+    """Whether two formulas are one, however their products and sums are ordered."""
+    return terms(formula) == terms(other)
+
+
+def terms(formula: str) -> list[list[str]]:
+    return sorted(sorted(term.split()) for term in formula.split(" + "))
 
 
 def test_macs_without_a_formula_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Kronecker, "macs", lambda *_: 7)
-    page = FormPage.of(Kronecker())
-    assert page.macs is None and "polyad plan" in page.macs_text
+    monkeypatch.setattr(type(FORMS["tucker2"]), "macs", lambda *_: 7)
+    page = FormPage.of(FORMS["tucker2"])
+    assert page.macs == [] and "polyad plan" in page.macs_text
+
+
+def test_words_of_the_letters() -> None:
+    parts = {"a": "part of out", "c": "part of out", "b": "part of in", "d": "part of in", "k": "kernel"}
+    assert form_words(FORMS["kronecker"]) == parts
+    assert form_words(FORMS["stack_cp"]) == {"G": "weight", "o": "out", "n": "in × kernel"}
+    assert form_words(FORMS["coupled_cp"])["j"] == "part of out"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_letter_is_explained(name: str) -> None:
+    """Ranks, the letters of the weight, and letters whose sizes belong to the form."""
+    form = FORMS[name]
+    page = FormPage.of(form)
+    layer = carried(form)[0]
+    assert page.ranks == form.rank_letters(layer) and len(page.ranks) == len(form.max_rank(layer))
+    assert set(page.ranks) | set(page.letters) | set(page.own) == set(form.equation) - set(",->")
+    for letter, text in page.own.items():
+        assert text.startswith(f"{form.letter_sizes(layer, small_rank(form, layer))[letter]} ")
+        assert f"{letter}: {text}" in page.letters_text
+    assert set(form.structure(layer)) <= set(page.own)
+    assert ("which weight of the stack" in page.letters_text) == ("G" in form.equation)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_variants_are_written_as_they_are_asked_for(name: str) -> None:
+    page = FormPage.of(FORMS[name])
+    for variant in [*page.variants, *page.on_request]:
+        assert FORMS[variant].name == variant and variant in page.variants_text
+        own = FormPage.of(FORMS[variant])
+        assert own.variants == [] and own.on_request == {} and f"--forms {variant}" in own.menu_text
 
 
 def test_the_graph_of_an_equation() -> None:
@@ -268,6 +281,23 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_words_have_room(name: str) -> None:
+    """No word of an open line runs into another or into a circle."""
+    svg = ElementTree.fromstring((DOCS / "forms" / f"{name}.svg").read_text(encoding="utf-8"))
+    boxes = []
+    for word in of_class(svg, "word"):
+        x, y, half = int(word.get("x", "")), int(word.get("y", "")), 3.5 * len(word.text or "")
+        boxes.append((x - half, y - 10, x + half, y + 2))
+    for left, top, right, bottom in boxes:
+        for node in of_class(svg, "factor"):
+            x, y = int(node.get("cx", "")), int(node.get("cy", ""))
+            nearest = min(max(x, left), right), min(max(y, top), bottom)
+            assert dist(nearest, (x, y)) > RADIUS
+    for one, other in combinations(boxes, 2):
+        assert one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+
+
 def test_colours_read_on_light_and_on_dark_paper() -> None:
     colours = set(re.findall(r"#([0-9a-f]{6})", picture("or,rn->on")))
     assert len(colours) == 3
@@ -283,11 +313,12 @@ def test_the_page_in_the_terminal(polyad: Polyad, name: str) -> None:
     ran = polyad("forms", name)
     shown = " ".join(ran.out.split())
     assert (ran.code, ran.err) == (0, "")
-    for text in (page.equation, page.summary, page.params, page.good_for, page.source, page.refuses_text):
+    shown_texts = (page.equation, page.summary, page.params, page.good_for, page.source, page.refuses_text)
+    for text in (*shown_texts, page.letters_text, page.variants_text, page.menu_text):
         assert " ".join(text.split()) in shown
     ran = polyad("forms", name, "--json")
     assert json.loads(ran.out)["equation"] == page.equation
-    assert {*FIELDS, "params", "macs", "factors", "carries", "refuses"} <= set(json.loads(ran.out))
+    assert {*FIELDS, "params", "macs", "factors", "own", "variants", "carries", "refuses"} <= set(json.loads(ran.out))
 
 
 def test_an_unknown_form_has_no_page(polyad: Polyad) -> None:

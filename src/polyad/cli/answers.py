@@ -53,11 +53,13 @@ def print_answers(sites: Sequence[Site], menu: Sequence[Decomposition]) -> None:
     for (*_, found), alike in blocks.items():
         say(_headline(alike))
         console.print(_table(found, reasons), markup=False, highlight=False)
+        say("")
     say("A rank is written as --set takes it, and is the largest with fewer parameters than the dense layer.")
     notes = _grid(3)
     for number, reason in enumerate(reasons, 1):
         notes.add_row(f"({number})", reason)
-    console.print(notes, "", markup=False, highlight=False)
+    console.print(notes, markup=False, highlight=False)
+    say("")
 
 
 def _answer(layer: LayerSpec, form: Decomposition) -> Answer:
@@ -90,7 +92,6 @@ def _table(found: Sequence[Answer], reasons: list[str]) -> Table:
     if refused:
         texts = [f"{', '.join(forms)} ({reasons.index(reason) + 1})" for reason, forms in refused.items()]
         table.add_row("  refused", "  ".join(texts))
-    table.add_row("", "")
     return table
 
 

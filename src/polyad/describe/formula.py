@@ -15,8 +15,14 @@ from polyad.records import Rank
 KINDS = ("3x3 convolution", "linear", "stack of 3x3 convolutions", "stack of linear")
 """The first of these that a form carries is what its MACs are counted on."""
 
-OTHER = {"in_features": 144, "out_features": 100}
-"""Another size of it: the order in which factors are met may depend on the sizes, and then no one formula holds."""
+CHANNELS = ((36, 64), (144, 100), (100, 144), (64, 16), (16, 64))
+"""Inputs and outputs of it: the order in which factors are met may depend on the sizes."""
+
+SHIFTS = (0, 3, 9)
+"""Ranks grow by so much."""
+
+MOST = 3
+"""So many orders, and formulas, are shown at most."""
 
 
 def params_formula(equation: str) -> str:
@@ -29,19 +35,22 @@ def value(formula: str, sizes: Mapping[str, int]) -> int:
     return sum(prod(sizes[letter] for letter in term.split()) for term in formula.split(" + "))
 
 
-def macs_formula(form: Decomposition) -> str | None:
-    """Multiply-accumulates of one layer for one position of the output at stride 1, or None where no formula holds.
+def macs_formulas(form: Decomposition) -> list[str]:
+    """Multiply-accumulates of one layer for one position of the output at stride 1, or nothing where no formula holds.
 
-    The order in which the layer is executed gives the formula; it is shown only where it counts what the form counts,
-    for several sizes and ranks.
+    The order in which the layer is executed gives the formula; where that depends on sizes and ranks there are several,
+    and the smallest counts. They are shown only where they count what the form counts, at all sizes and ranks tried.
     """
     samples = _samples(form)
-    measured = [(_sizes(form, layer, rank), _per_position(form, layer, rank)) for layer, rank in samples]
+    found = [_formula(form, layer, rank) for layer, rank in samples]
+    formulas = list(dict.fromkeys(formula for formula in found if formula is not None))
+    if not 1 <= len(formulas) <= MOST:
+        return []
     for layer, rank in samples:
-        formula = _formula(form, layer, rank)
-        if formula is not None and all(value(formula, sizes) == macs for sizes, macs in measured):
-            return formula
-    return None
+        sizes = _sizes(form, layer, rank)
+        if min(value(formula, sizes) for formula in formulas) != _per_position(form, layer, rank):
+            return []
+    return formulas
 
 
 def _text(terms: list[str]) -> str:
@@ -55,12 +64,15 @@ def _sizes(form: Decomposition, layer: LayerSpec, rank: Rank) -> dict[str, int]:
 def _samples(form: Decomposition) -> list[tuple[LayerSpec, Rank]]:
     """Layers that the form carries, at ranks that differ from each other."""
     kind = next((kind for kind in KINDS if not form.refuses(PROBES[kind])), None)
-    layers = [] if kind is None else [PROBES[kind], PROBES[kind].model_copy(update=OTHER)]
+    if kind is None:
+        return []
+    sizes = [{"in_features": inputs, "out_features": outputs} for inputs, outputs in CHANNELS]
+    layers = [PROBES[kind].model_copy(update=size) for size in sizes]
     return [
         (layer, tuple(min(top, 2 + shift + at) for at, top in enumerate(form.max_rank(layer))))
         for layer in layers
         if not form.refuses(layer)
-        for shift in (0, 3)
+        for shift in SHIFTS
     ]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from polyad.decompositions.base import Decomposition
-from polyad.describe.formula import macs_formula, params_formula
+from polyad.describe.formula import macs_formulas, params_formula
 from polyad.describe.letters import form_words, own_words, rank_letters
 from polyad.describe.probes import PROBES
 from polyad.execution.network import BATCH
@@ -23,7 +23,7 @@ class FormPage:
         variants: names of its arrangements that the menu compares, the plain one left out.
         on_request: examples of variants that only their names bring onto a menu, and what they are.
         params: number of parameters without the bias, in the letters.
-        macs: multiply-accumulates for one output position at stride 1, where a formula is known.
+        macs: multiply-accumulates for one output position at stride 1, where formulas hold; the smallest counts.
         carries: kinds of layers that the form carries.
         refuses: reasons of refusal, with the kinds of layers that each is given for.
     """
@@ -40,7 +40,7 @@ class FormPage:
     variants: list[str]
     on_request: dict[str, str]
     params: str
-    macs: str | None
+    macs: list[str]
     carries: list[str]
     refuses: dict[str, list[str]]
     good_for: str
@@ -67,7 +67,7 @@ class FormPage:
             variants=[name for name in variants if name != form.name],
             on_request={} if "/" in form.name else dict(form.on_request),
             params=params_formula(form.equation),
-            macs=macs_formula(form),
+            macs=macs_formulas(form),
             carries=[kind for kind, layer in PROBES.items() if not form.refuses(layer)],
             refuses=refuses,
             good_for=form.good_for,
@@ -107,9 +107,11 @@ class FormPage:
         """The formula, or what to ask instead."""
         if not self.carries:
             return "`polyad plan` counts them for the layers that it is made for"
-        if self.macs is None:
+        if not self.macs:
             return "the cheapest order of the factors depends on their sizes; `polyad plan` counts them for each layer"
-        return "as many as parameters" if self.macs == self.params else self.macs
+        if self.macs == [self.params]:
+            return "as many as parameters"
+        return " or ".join(self.macs) + (", whichever is fewer" if len(self.macs) > 1 else "")
 
     @property
     def carries_text(self) -> str:
