@@ -1,6 +1,7 @@
 """A made-up report as a compression of a ResNet-20 would leave it."""
 
-from polyad.records import Amount, Evaluation, Refusal, Report, SiteReport
+from polyad.outcome import Amount, Evaluation, Report, SiteReport
+from polyad.records import Refusal
 
 FORMS = ("tucker2", "svd", "spatial_svd", "cp", "dense")
 

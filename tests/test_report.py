@@ -2,15 +2,19 @@
 
 import io
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 import made_up
+import polyad
 from polyad.errors import CheckpointError
-from polyad.records import Evaluation, Report
+from polyad.outcome import Evaluation, Report
 from polyad.report import model_card, print_report, read_report, render_html, write_report
 from polyad.report.wording import figure, headline, percent, signed, size
 
@@ -173,3 +177,15 @@ def test_card_says_how_to_load() -> None:
 )
 def test_wording(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_the_page_says_which_forms_could_not_carry_which_layers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 6, 1), nn.Flatten()).eval()
+    images = [torch.randn(20, 3, 9, 9)]
+    result = polyad.compress(model, images, budget=polyad.Budget(params=0.7), forms=("svd", "tucker2"), samples=20)
+    found = {(refusal.form, site): refusal.reason for refusal in result.report.form_refusals for site in refusal.sites}
+    assert "depthwise" in found["tucker2", "1"] and "one position" in found["tucker2", "2"]
+    assert ("svd", "0") not in found and ("tucker2", "0") not in found
+    page = render_html(result.report)
+    assert all(escape(reason, quote=False) in page for reason in found.values())

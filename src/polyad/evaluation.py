@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from polyad.batches import each_batch, is_integer, outputs_tensor, run_on
 from polyad.errors import DataError, NumericalError
 from polyad.modes import evaluating
+from polyad.outcome import Evaluation
 from polyad.perplexity import TokenFigures, kl, predicts_tokens
 from polyad.progress import Progress, silent
-from polyad.records import Evaluation
 
 
 def outputs(model: nn.Module, batches: Iterable[Any], progress: Progress | None = None) -> Tensor:

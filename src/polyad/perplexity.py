@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_iter
 
 from polyad.batches import Batch, is_integer
-from polyad.records import Evaluation
+from polyad.outcome import Evaluation
 
 
 def predicts_tokens(output: Tensor, batch: Any) -> bool:

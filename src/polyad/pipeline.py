@@ -19,11 +19,12 @@ from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.metrics import METRICS
 from polyad.naming import inside
 from polyad.observe import observe
+from polyad.outcome import Report
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import Plan, Report, Statistics, Trace
+from polyad.records import Plan, Statistics, Trace
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.report.collect import Evidence, collect
 from polyad.settings import Options, Settings

@@ -11,8 +11,8 @@ from polyad.cli.recipe import written
 from polyad.errors import BudgetError, ModelError
 from polyad.folders import check_writable
 from polyad.models import ModelSource
+from polyad.outcome import Report
 from polyad.pipeline import compress
-from polyad.records import Report
 from polyad.report import print_report
 from polyad.saving import save
 from polyad.settings import Settings

@@ -7,7 +7,7 @@ from polyad.cli.console import note, print_json, say
 from polyad.cli.opening import evaluation_split, open_network, preprocessing_of
 from polyad.data import loader, open_data
 from polyad.evaluation import evaluate
-from polyad.records import Evaluation
+from polyad.outcome import Evaluation
 from polyad.report.wording import unit_of, value_text
 
 

@@ -11,8 +11,9 @@ from polyad.cli.opening import example, form_names, open_network
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.expand import Expanded, expand, parse_split
 from polyad.naming import inside
+from polyad.outcome import Amount
 from polyad.pipeline import trace_expanded
-from polyad.records import Amount, Site, Trace
+from polyad.records import Site, Trace
 from polyad.sites import stacked
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from polyad.records import Report
+from polyad.outcome import Report
 from polyad.report import wording
 
 

@@ -8,10 +8,12 @@ from importlib.metadata import version
 import torch
 from torch import nn
 
+from polyad.decompositions.base import FORMS
 from polyad.linalg import eigh_descending
 from polyad.metrics import METRICS
+from polyad.outcome import Amount, Evaluation, FormRefusal, Report, SiteReport
 from polyad.rebuild import Factorised
-from polyad.records import Amount, Choice, Evaluation, Plan, Report, SiteReport, Statistics, Trace
+from polyad.records import Choice, Plan, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import problems
@@ -52,12 +54,23 @@ def collect(
         bytes=Amount(before=_bytes(evidence.model), after=_bytes(evidence.student)),
         sites=tuple(_row(evidence, choice, fitted.get(choice.site.name)) for choice in plan.choices),
         refused=plan.refused,
+        form_refusals=_form_refusals(plan, settings),
         before=before,
         after=after,
         recovered=recovered,
         seconds=dict(seconds or {}),
         provenance=provenance() | {"seed": str(settings.seed), "calibration samples": str(settings.samples)},
     )
+
+
+def _form_refusals(plan: Plan, settings: Settings) -> tuple[FormRefusal, ...]:
+    """Which forms of the menu could not carry which sites, one entry per form and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for form in FORMS.menu(settings.forms):
+        for choice in plan.choices:
+            if reason := form.refuses(choice.site.layer):
+                found.setdefault((form.name, reason), []).append(choice.site.name)
+    return tuple(FormRefusal(form=form, reason=reason, sites=tuple(names)) for (form, reason), names in found.items())
 
 
 def provenance() -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from polyad.errors import CheckpointError
-from polyad.records import Report
+from polyad.outcome import Report
 from polyad.report.html import render_html
 
 JSON, HTML = "report.json", "report.html"

@@ -5,7 +5,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from polyad.records import Report
+from polyad.outcome import Report
 from polyad.report import wording
 from polyad.report.plots import energy_plot, plotly_script, savings_plot
 

@@ -10,10 +10,24 @@ from plotly.colors import sample_colorscale
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from polyad.records import DENSE, SiteReport
+from polyad.outcome import SiteReport
+from polyad.records import DENSE
 from polyad.report.wording import count, figure, percent, rank
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#882255",
+    "#999933",
+    "#332288",
+    "#44aa99",
+    "#661100",
+    "#aa4499",
+)
 """Distinct to colour-blind readers (Okabe and Ito, Tol)."""
 
 THICKNESS = 0.75

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from polyad.records import Refusal, Report, SiteReport
+from polyad.outcome import Report, SiteReport
+from polyad.records import Refusal
 from polyad.report import wording
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from polyad.records import Amount, Evaluation, Rank, Report, rank_text
+from polyad.outcome import Amount, Evaluation, Report
+from polyad.records import Rank, rank_text
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"

@@ -1,0 +1,86 @@
+"""What a compression comes to: costs, errors, quality. Frozen records, JSON-serialisable."""
+
+from collections.abc import Mapping
+
+from polyad.records import Rank, Record, Refusal
+
+
+class Evaluation(Record):
+    """A network measured on labelled or unlabelled data.
+
+    Attributes:
+        metric, value: "accuracy" (per cent) with labels of classes, "perplexity" with tokens, else "divergence".
+        loss: cross-entropy in nats for classes and tokens, else None.
+        samples: how many, of tokens where those are predicted.
+        divergence: mean KL in nats from the original (classes, tokens), else relative squared error of the outputs.
+        changed: predictions that differ from the original's.
+        difference: value minus the original's value, on the same samples.
+        standard_error: of `difference`, paired.
+    """
+
+    metric: str
+    value: float
+    loss: float | None
+    samples: int
+    divergence: float | None = None
+    changed: int | None = None
+    difference: float | None = None
+    standard_error: float | None = None
+
+
+class SiteReport(Record):
+    """One row of the report; errors are squared norms relative to the squared norm of the original."""
+
+    name: str
+    label: str
+    form: str
+    rank: Rank
+    params_before: int
+    params: int
+    macs_before: int
+    macs: int
+    weight_error: float
+    output_error: float | None
+    held_out_error: float | None
+    energy: tuple[float, ...] = ()
+    why: str = ""
+
+
+class FormRefusal(Record):
+    """Sites that one form of the menu cannot carry, for one reason."""
+
+    form: str
+    reason: str
+    sites: tuple[str, ...]
+
+
+class Amount(Record):
+    """A cost before and after."""
+
+    before: int
+    after: int
+
+    @property
+    def kept(self) -> float:
+        return self.after / self.before if self.before else 1.0
+
+
+class Report(Record):
+    """All that is known about one compression: the report page and its JSON are two views of it."""
+
+    model: str
+    budget: str
+    metric: str
+    allocator: str
+    recovery: str
+    params: Amount
+    macs: Amount
+    bytes: Amount
+    sites: tuple[SiteReport, ...]
+    refused: tuple[Refusal, ...]
+    form_refusals: tuple[FormRefusal, ...] = ()
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+    recovered: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = {}
+    provenance: Mapping[str, str] = {}
