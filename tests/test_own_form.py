@@ -147,15 +147,16 @@ def test_a_file_that_is_not_there_is_a_bad_request(polyad: Polyad, tmp_path: Pat
     assert (ran.code, ran.out) == (2, "") and "There is no file" in ran.err
 
 
-def test_a_form_that_was_taken_out_leaves_no_variant() -> None:
+def test_a_form_that_takes_the_place_of_another_brings_its_own_variants() -> None:
     class Varied:
         default = False
 
         def variant(self, text: str) -> "Varied":
             return self
 
-    FORMS.register("varied", Varied())  # type: ignore[arg-type]
-    assert FORMS["varied/2"] is FORMS["varied"]
-    FORMS.remove("varied")
+    for form in (Varied(), Varied()):
+        FORMS.register("varied", form)  # type: ignore[arg-type]
+        assert FORMS["varied/2"] is form
+        FORMS.remove("varied")
     with pytest.raises(UnknownNameError, match="There is no form 'varied'"):
         FORMS["varied/2"]
