@@ -70,20 +70,13 @@ def propose(
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
 
 
-def menu_forms(settings: Settings) -> list[Decomposition]:
-    """The forms on the menu, each of its arrangements a form of its own."""
-    if settings.forms is None:
-        return [FORMS[name] for name in FORMS.names() if FORMS[name].default]
-    return [FORMS[name] for name in (FORMS.names() if settings.forms == ("all",) else settings.forms)]
-
-
 def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings) -> list[Candidate]:
     """All candidates of one site, the dense one first; the given one alone where the choice is given."""
     if site.name in settings.fixed:
         name, rank = settings.fixed[site.name]
         return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, held_out, [rank])
     candidates = [dense_candidate(site)]
-    for family in menu_forms(settings):
+    for family in FORMS.menu(settings.forms):
         form = best_variant(family, site.layer, problem)
         if form is not None:
             ranks = _ranks(site, form, problem, SHARES, settings.round_to)
@@ -108,7 +101,7 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
         if site.name in settings.fixed:
             menu[site.name] = (_priced(site, *settings.fixed[site.name]),)
             continue
-        carriers = [form for form in menu_forms(settings) if form.refuses(site.layer) is None]
+        carriers = [form for form in FORMS.menu(settings.forms) if form.refuses(site.layer) is None]
         ladders = {form.name: _ranks(site, form, problem, SHARES, settings.round_to) for form in carriers}
         smallest = [_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks]
         smaller = [c for c in smallest if c.params < site.params or c.macs < site.macs]
@@ -182,7 +175,7 @@ def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[f
 def _check_something(trace: Trace, menu: Mapping[str, tuple[Candidate, ...]], settings: Settings) -> None:
     """Raise ModelError where every site can only stay as it is."""
     if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
-        raise ModelError(_nothing(trace, menu_forms(settings)))
+        raise ModelError(_nothing(trace, FORMS.menu(settings.forms)))
 
 
 def _nothing(trace: Trace, forms: Sequence[Decomposition]) -> str:

@@ -68,15 +68,26 @@ def inspect(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
+    forms: Annotated[
+        str | None,
+        typer.Option(
+            "--forms",
+            metavar="A,B",
+            help="Names or all: which of them carries each layer, and up to which rank it saves.",
+        ),
+    ] = None,
+    plugin: o.Plugin = None,
     split: o.Split = None,
     stack: o.Stack = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
 
-    Example: polyad inspect zoo:resnet20 --weights resnet20.th
+    Example: polyad inspect zoo:resnet20 --forms all
     """
-    _answer("inspect", model=model, weights=weights, input_size=input_size, split=split, stack=stack, as_json=as_json)
+    options = locals()
+    del options["plugin"]
+    _answer("inspect", **options)
 
 
 @app.command()
@@ -89,6 +100,7 @@ def plan(
     weights: o.Weights = None,
     calibration: o.Calibration = None,
     forms: o.Forms = None,
+    plugin: o.Plugin = None,
     metric: o.Metric = "inputs",
     allocator: o.Allocator = "knapsack",
     samples: o.Samples = 256,
@@ -111,7 +123,7 @@ def plan(
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
     options = locals()
-    del options["recipe"]
+    del options["recipe"], options["plugin"]
     _answer("plan", **options)
 
 
@@ -127,6 +139,7 @@ def compress(
     weights: o.Weights = None,
     calibration: o.Calibration = None,
     forms: o.Forms = None,
+    plugin: o.Plugin = None,
     metric: o.Metric = "inputs",
     allocator: o.Allocator = "knapsack",
     recover: o.Recover = "statistics",
@@ -177,13 +190,16 @@ def evaluate(
     size: o.Size = None,
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """Accuracy or perplexity of a network, and its divergence from the original.
 
     Example: polyad evaluate small --data npz:cifar10.npz#test --reference zoo:resnet20 --reference-weights resnet20.th
     """
-    _answer("evaluate", **locals())
+    options = locals()
+    del options["plugin"]
+    _answer("evaluate", **options)
 
 
 @app.command()
@@ -199,13 +215,16 @@ def benchmark(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """Latency of a network; of a folder that Polyad wrote, against the dense network in the same run.
 
     Example: polyad benchmark small --batch-size 1
     """
-    _answer("benchmark", **locals())
+    options = locals()
+    del options["plugin"]
+    _answer("benchmark", **options)
 
 
 @app.command()
@@ -222,6 +241,7 @@ def forms(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One form: its page.", show_default=False)
     ] = None,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """The representations there are, or the page of one.

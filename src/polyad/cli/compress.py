@@ -18,7 +18,16 @@ from polyad.saving import save
 from polyad.settings import Settings
 
 
-def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def run(
+    *,
+    out: Path,
+    budget: list[str] | None,
+    plan: Path | None,
+    plugin: list[Path] | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     if bool(budget) == bool(plan):
         raise BudgetError("Say what to keep, as in --budget params=50%, or give --plan FILE: one of the two.")
     wanted = Budget.parse(budget) if budget else None
@@ -36,7 +45,7 @@ def run(*, out: Path, budget: list[str] | None, plan: Path | None, as_json: bool
         progress=bars(quiet or as_json),
         **dict(settings),
     )
-    save(result, out, recipe=written(options | {"budget": budget, "plan": plan}))
+    save(result, out, recipe=written(options | {"budget": budget, "plan": plan, "plugin": plugin}))
     if as_json:
         print_json(summary(result.report))
     elif not quiet:
