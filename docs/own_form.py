@@ -5,10 +5,11 @@ A 1 x w layer to r channels, then an h x 1 layer: the spatial SVD with its two k
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
+from polyad.refusals import one_axis
 
 
 class RowsFirst(Decomposition):

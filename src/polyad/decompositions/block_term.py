@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel, without_kernel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import hooi
 from polyad.records import Rank
+from polyad.refusals import one_channel, without_kernel
 
 TERMS = (2, 4, 8, 16)
 

@@ -12,12 +12,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.linalg import eigh_descending
 from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
+from polyad.refusals import one_axis, one_channel
 
 CLUSTERS = (2, 4, 8)
 

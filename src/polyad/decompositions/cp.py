@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel, without_kernel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.cp import nested_svd
 from polyad.records import Rank
+from polyad.refusals import one_channel, without_kernel
 
 
 class CP(Decomposition):

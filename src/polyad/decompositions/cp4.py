@@ -8,11 +8,12 @@ from math import prod
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.cp import als, largest_first
 from polyad.records import Rank
+from polyad.refusals import one_axis, one_channel
 
 SWEEPS = 10
 """Of alternating least squares behind the nested SVD, whose terms are far from the best here."""

@@ -5,10 +5,11 @@ Pham, Zniyed, Nguyen, "Enhanced Network Compression Through Tensor Decomposition
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.cp import als, largest_first
 from polyad.records import Rank
+from polyad.refusals import one_axis, one_channel
 
 SWEEPS = 10
 

@@ -9,11 +9,12 @@ from math import prod
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
+from polyad.refusals import one_channel
 
 SUBSETS = (2, 4, 8)
 

@@ -5,10 +5,11 @@ Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expan
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
+from polyad.refusals import one_axis
 
 
 class SpatialSVD(Decomposition):

@@ -6,11 +6,12 @@ Tucker-2 with the third mode "which weight": Ye, "Generalized Low Rank Approxima
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import hooi
 from polyad.records import Rank
+from polyad.refusals import one_channel
 
 
 class StackTucker(Decomposition):

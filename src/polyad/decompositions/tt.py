@@ -10,11 +10,12 @@ from math import prod
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import tensor_train
 from polyad.records import Rank
+from polyad.refusals import one_axis, one_channel
 
 VIEW = "oihw"
 

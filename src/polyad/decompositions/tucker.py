@@ -6,10 +6,11 @@ Matrix Anal. 2000.
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import hooi
 from polyad.records import Rank
+from polyad.refusals import one_axis, one_channel
 
 
 class Tucker(Decomposition):

@@ -6,10 +6,11 @@ Tucker, "Some mathematical notes on three-mode factor analysis", Psychometrika 1
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel, without_kernel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import truncated_svd
 from polyad.records import Rank
+from polyad.refusals import one_channel, without_kernel
 
 
 class Tucker1(Decomposition):

@@ -5,10 +5,11 @@ Kim et al., "Compression of Deep Convolutional Neural Networks for Fast and Low 
 
 from torch import Tensor
 
-from polyad.decompositions.base import FORMS, Decomposition, one_channel, without_kernel
+from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
 from polyad.plain.hosvd import hooi
 from polyad.records import Rank
+from polyad.refusals import one_channel, without_kernel
 
 
 class Tucker2(Decomposition):
