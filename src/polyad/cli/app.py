@@ -103,6 +103,8 @@ def plan(
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
+    memory: o.Memory = None,
+    resume: o.Resume = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -142,12 +144,15 @@ def compress(
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
+    memory: o.Memory = None,
+    resume: o.Resume = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """A smaller network in a new folder, with plan, report and model card.
 
     Calibration inputs come from the training split of --data (no labels are looked at), figures from its test split.
+    A run that is interrupted keeps what it has finished in DIR.work; the same command with --resume goes on from there.
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """
@@ -257,13 +262,22 @@ def main() -> None:
     try:
         app()
     except PolyadError as error:
-        sys.stderr.write(f"polyad: {error}\n")
+        sys.stderr.write("\n".join(f"polyad: {text}" for text in (error, *_notes(error))) + "\n")
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
-            sys.stderr.write("polyad: interrupted; nothing was left behind\n")
+            sys.stderr.write(f"polyad: interrupted; {' '.join(_notes(end)) or 'nothing was left behind'}\n")
         raise
     except Exception as error:  # the last resort: a failure still leaves with its code and its trace
         traceback.print_exc()
         sys.stderr.write(f"polyad: failed: {error}\n")
         sys.exit(1)
+
+
+def _notes(error: BaseException | None) -> list[str]:
+    """What was added to an error, or to those that it comes from, on its way here."""
+    found: list[str] = []
+    while error is not None:
+        found += getattr(error, "__notes__", ())
+        error = error.__cause__ or error.__context__
+    return found
