@@ -79,7 +79,7 @@ def gather(
         DataError, NumericalError: as `observe`.
         CheckpointError: the folder cannot be written.
     """
-    rooms = {site.name: room(site) * (2 if held_out else 1) for site in sites}
+    rooms = {site.name: room(site, held_out=bool(held_out)) for site in sites}
     parts = _parts(sites, rooms, memory)
     spills = len(parts) > 1
     keys = fingerprints(model, sites, fitted, held_out) if work.folder is not None else None

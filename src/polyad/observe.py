@@ -82,11 +82,11 @@ def observe(
     }
 
 
-def room(site: Site) -> int:
-    """Bytes that the statistics of a site take, without held-out ones."""
+def room(site: Site, *, held_out: bool) -> int:
+    """Bytes that the sums of a site take while they are observed."""
     with torch.device("meta"):
         sums = _Moments.zero(site.layer.member)
-    return len(site.modules) * (sums.total.nbytes + sums.products.nbytes)
+    return len(site.modules) * (sums.total.nbytes + sums.products.nbytes) * (2 if held_out else 1)
 
 
 def _collect(

@@ -110,6 +110,8 @@ def plan(
 ) -> None:
     """Decide only: an editable plan.json, to be carried out by `compress --plan`.
 
+    What an interrupted run has finished is kept in FILE.work; the same command with --resume goes on from there.
+
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
     options = locals()
@@ -152,7 +154,7 @@ def compress(
     """A smaller network in a new folder, with plan, report and model card.
 
     Calibration inputs come from the training split of --data (no labels are looked at), figures from its test split.
-    A run that is interrupted keeps what it has finished in DIR.work; the same command with --resume goes on from there.
+    What an interrupted run has finished is kept in DIR.work; the same command with --resume goes on from there.
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """

@@ -118,7 +118,7 @@ def chosen_settings(
     fixed: Sequence[str] | None,
     split: Sequence[str] | None,
     stack: Sequence[str] | None,
-    memory: str | None,
+    memory: str | None = None,
     seed: int,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
