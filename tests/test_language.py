@@ -118,7 +118,7 @@ def test_a_language_model_is_compressed_and_loaded(polyad: Polyad, made_up: Path
     ran = polyad("compress", *chosen, "--out", out, "--json")
     found = json.loads(ran.out)
     assert (ran.code, ran.err) == (0, "")
-    assert [row["name"] for row in found["refused"]] == ["head"] and found["params"]["kept"] <= 0.8
+    assert [row["name"] for row in found["refused"]] == ["embedding", "head"] and found["params"]["kept"] <= 0.8
     assert found["before"]["metric"] == found["after"]["metric"] == "perplexity"
     assert found["after"]["difference"] == pytest.approx(found["after"]["value"] - found["before"]["value"])
     loaded = load_network(out)

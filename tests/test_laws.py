@@ -154,6 +154,18 @@ def test_counts_are_the_equations(form: str, layer: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "layer"), PAIRS)
+def test_break_even_is_the_last_rank_that_saves(form: str, layer: str) -> None:
+    """4. Below the dense layer's parameters at it, and no longer one step beyond."""
+    layer_spec = known(layer)[2].sites[0].layer
+    for variant in variants(form, layer):
+        largest = variant.max_rank(layer_spec)
+        steps = [tuple(max(1, round(top * at / max(largest))) for top in largest) for at in range(1, max(largest) + 1)]
+        saving = [rank for rank in steps if variant.params(layer_spec, rank) < layer_spec.params]
+        assert variant.break_even(layer_spec) == (saving[-1] if saving else None), variant.name
+        assert steps[: len(saving)] == saving, f"{variant.name}: a larger rank with fewer parameters"
+
+
+@pytest.mark.parametrize(("form", "layer"), PAIRS)
 def test_plan_and_folder_come_back_with_the_same_bits(form: str, layer: str, tmp_path: Path) -> None:
     """5. plan -> JSON -> plan, and save -> load."""
     for variant in ends(form, layer):

@@ -13,7 +13,7 @@ from polyad.patches import patch_blocks
 from polyad.trace import trace
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "embedding"])
 def test_weight_times_patches_is_the_layer(name: str) -> None:
     model, inputs = build(name, torch.float64)
     (site,) = trace(model, Batch((inputs,))).sites
@@ -59,3 +59,16 @@ def test_a_site_that_sees_nothing_is_an_error() -> None:
     model = nn.Sequential(nn.Linear(3, 3))
     with pytest.raises(DataError, match="reached 0"):
         observe(model, trace(model, Batch((torch.ones(1, 3),))).sites, [])
+
+
+def test_of_an_embedding_the_frequencies_are_kept() -> None:
+    """The second moment of one-hot rows is diagonal: the share of each index."""
+    model, inputs = build("embedding")
+    (site,) = trace(model, Batch((inputs,))).sites
+    found = observe(model, [site], as_batches(inputs.split(2)))[site.name]
+    rows = nn.functional.one_hot(inputs.flatten(), site.layer.in_features).double()
+    assert found.count == inputs.numel()
+    assert torch.allclose(torch.diag_embed(found.moment[0]), rows.mT @ rows / len(rows))
+    assert torch.allclose(found.mean[0], rows.mean(0))
+    output = rows @ site.layer.canonical(model[0].weight)[0].mT.double()
+    assert torch.allclose(output.float(), model(inputs).flatten(0, 1))

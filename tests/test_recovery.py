@@ -14,6 +14,7 @@ from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import Plan
 from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.recovery.statistics import LARGEST_SCALE
 from polyad.trace import trace
 
 
@@ -105,7 +106,9 @@ def test_a_kept_correction_matches_mean_and_variance(name: str) -> None:
         after = work.student[:end](batch)
     assert not torch.allclose(before.mean((0, 2, 3)), wanted.mean((0, 2, 3)), atol=1e-3)
     assert torch.allclose(after.mean((0, 2, 3)), wanted.mean((0, 2, 3)), atol=1e-5)
-    assert torch.allclose(after.var((0, 2, 3)), wanted.var((0, 2, 3)), rtol=1e-3)
+    reachable = wanted.var((0, 2, 3)) <= LARGEST_SCALE**2 * before.var((0, 2, 3))
+    assert reachable.sum() > len(reachable) / 2
+    assert torch.allclose(after.var((0, 2, 3))[reachable], wanted.var((0, 2, 3))[reachable], rtol=1e-3)
 
 
 def test_without_bias_or_norm_it_says_so() -> None:

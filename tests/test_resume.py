@@ -12,6 +12,9 @@ import pytest
 
 from conftest import Polyad, Ran
 from own_network import Own, write_own
+from polyad.cli.unfinished import unfinished
+from polyad.errors import BudgetError, notes_of
+from polyad.work import Piece, key_of
 
 KEPT = 3
 """Parts of the menu after which the run is killed."""
@@ -82,6 +85,7 @@ def test_a_killed_run_goes_on(shell: Polyad, own: Own, whole: Path, killed: Path
     refused = shell(*request(own, out))
     assert (refused.code, refused.out, len(menu(killed))) == (2, "", kept)
     assert f"{killed} is there, the unfinished work of an earlier run: go on from it with --resume" in refused.err
+    out.with_name(".small.draft-killed").mkdir()  # what a run leaves that is killed while it writes its output
     taken, made = told(shell(*request(own, out, "--resume")))
     assert taken == {"statistics": 3, "menu": kept}
     assert made["menu"] > 0 and made["fit"] > 0 and "statistics" not in made
@@ -121,6 +125,25 @@ def test_what_is_not_unfinished_work_stays(polyad: Polyad, own: Own, killed: Pat
     (killed / "notes.txt").write_text("mine")
     assert polyad(*request(own, killed.with_name("small"), "--resume")).code == 0
     assert [path.name for path in killed.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "stays"),
+    [
+        ("statistics", BudgetError("never mind"), False),
+        ("statistics", OSError("disk full"), True),
+        ("menu", BudgetError("out of reach, as the menu shows"), True),
+    ],
+)
+def test_a_request_that_cannot_be_met_keeps_only_long_work(
+    tmp_path: Path, kind: str, error: Exception, stays: bool
+) -> None:
+    with pytest.raises(type(error)) as seen, unfinished(tmp_path / "small", resume=False, quiet=True) as work:
+        work.keep(key_of(kind, 1), Piece({}))
+        raise error
+    assert (tmp_path / "small.work").exists() == stays
+    kept = f"what was finished is kept in {tmp_path / 'small.work'}: go on with the same command and --resume"
+    assert notes_of(seen.value) == ([kept] if stays else [])
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,18 @@ def test_the_command_line_stacks(polyad: Polyad) -> None:
     assert len(sites["residual_layer.*.conv"]["members"]) == 18
     ran = polyad("inspect", "zoo:vdsr", "--stack", "absent.*")
     assert ran.code == 2 and "absent.*" in ran.err
+
+
+def test_every_layer_of_a_stack_counts_alike() -> None:
+    """A layer whose outputs are a thousand times larger must not be fitted at the cost of the others."""
+    model, inputs = network()
+    with torch.no_grad():
+        model.blocks[1].weight.mul_(1000)
+    found = stacked(trace(model, Batch((inputs[:2],))), PATTERNS)
+    site = found.site("blocks.*")
+    problem, _ = problems(site, weight_of(model, site), METRICS["weights"], None)
+    fitted = fit(FORMS["stack_tucker"], site.layer, problem, (4, 4))
+    weights = FORMS["stack_tucker"].reconstruct(fitted.factors).reshape(problem.weight.shape)
+    errors = (weights - problem.weight).square().sum((1, 2)) / problem.weight.square().sum((1, 2))
+    assert float(errors.max()) < 2 * float(errors.min())
+    assert fitted.error == pytest.approx(float(errors.mean()))

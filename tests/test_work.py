@@ -9,6 +9,7 @@ from torch import nn
 import polyad
 from polyad.errors import BudgetError, CheckpointError
 from polyad.memory import bytes_text, parse_memory
+from polyad.plugins import forget_forms, load_forms
 from polyad.solvers import Problem
 from polyad.work import Piece, Work, key_of
 
@@ -74,6 +75,21 @@ def test_whatever_statistics_and_fits_come_from_counts(tmp_path: Path, what: str
     unchanged = 2 if what == "code" else 0  # the first layer sees what it saw
     assert (taken.get("menu", 0), made["menu"]) == (unchanged, 6 - unchanged)
     assert made.get("statistics", 0) == (0 if what == "settings" else 3)
+
+
+def test_the_code_of_a_form_counts(tmp_path: Path) -> None:
+    """A form of one's own that was edited is another form, whatever it is called."""
+    file = tmp_path / "own_form.py"
+    text = (Path(__file__).parents[1] / "docs" / "own_form.py").read_text()
+    seen = []
+    for more in ("", "", "# another way to start\n"):
+        file.write_text(text + more)
+        work = Work(tmp_path / "work")
+        (name,) = load_forms(file)
+        polyad.compress(Net(), IMAGES, budget=BUDGET, forms=[name], work=work)
+        forget_forms(file)
+        seen.append((work.taken["menu"], work.made["menu"]))
+    assert seen == [(0, 3), (3, 0), (0, 3)]
 
 
 def test_a_function_in_the_place_of_data_keeps_its_fits(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polyad.pipeline import Result as Result
     from polyad.pipeline import compress as compress
     from polyad.pipeline import plan as plan
+    from polyad.plugins import load_forms as load_forms
     from polyad.records import Plan as Plan
     from polyad.saving import save as save
     from polyad.settings import Settings as Settings
@@ -29,6 +30,7 @@ _HOME = {
     "Batch": "batches:Batch",
     "Budget": "budget:Budget",
     "Settings": "settings:Settings",
+    "load_forms": "plugins:load_forms",
     "plan": "pipeline:plan",
     "Plan": "records:Plan",
     "read_plan": "checkpoint:read_plan",

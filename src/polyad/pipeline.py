@@ -150,7 +150,8 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     """
     settings = Settings(**options)  # type: ignore[arg-type]
     chosen = ((METRICS, settings.metric), (ALLOCATORS, settings.allocator), (RECOVERIES, settings.recover))
-    for registry, name in (*((FORMS, form) for form in settings.forms or ()), *chosen):
+    FORMS.menu(settings.forms)
+    for registry, name in chosen:
         registry[name]
     return settings
 

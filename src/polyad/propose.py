@@ -16,7 +16,7 @@ from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
-from polyad.solvers import Problem, best_variant, fit_path, problems
+from polyad.solvers import Problem, best_variant, fit_path, identity, problems
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Piece, Work, key_of
 
@@ -75,13 +75,6 @@ def propose(
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
 
 
-def menu_forms(settings: Settings) -> list[Decomposition]:
-    """The forms on the menu, each of its arrangements a form of its own."""
-    if settings.forms is None:
-        return [FORMS[name] for name in FORMS.names() if FORMS[name].default]
-    return [FORMS[name] for name in (FORMS.names() if settings.forms == ("all",) else settings.forms)]
-
-
 def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings, work: Work) -> list[Candidate]:
     """All candidates of one site, the dense one first; the given one alone where the choice is given."""
     if site.name in settings.fixed:
@@ -91,7 +84,7 @@ def _options(site: Site, problem: Problem, held_out: Problem | None, settings: S
         make = partial(_candidates, site, FORMS[name], problem, held_out, [rank])
         return _remembered(work, site, (problem, held_out), (FORMS[name], rank), make)
     candidates = [dense_candidate(site)]
-    for family in menu_forms(settings):
+    for family in FORMS.menu(settings.forms):
         make = partial(_ladder, site, family, problem, held_out, settings.round_to)
         found = _remembered(work, site, (problem, held_out), (family, settings.round_to, SHARES, BETWEEN), make)
         candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
@@ -123,7 +116,7 @@ def _remembered(
         return make()
     form, *how = asked
     hashes = tuple(problem and problem.digest for problem in seen)
-    key = key_of("menu", hashes, site.layer.model_dump_json(), form.name, form.equation, MENU_STEPS, *how)
+    key = key_of("menu", hashes, site.layer.model_dump_json(), identity(form), MENU_STEPS, *how)
     piece = work.remember(key, lambda: _piece(make()))
     columns = (piece.tensors[name].tolist() for name in ("rank", "error", "damage"))
     return [_priced(site, piece.text, tuple(rank), *losses) for rank, *losses in zip(*columns, strict=True)]
@@ -153,7 +146,7 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
         if site.name in settings.fixed:
             menu[site.name] = (_priced(site, *settings.fixed[site.name]),)
             continue
-        carriers = [form for form in menu_forms(settings) if form.refuses(site.layer) is None]
+        carriers = [form for form in FORMS.menu(settings.forms) if form.refuses(site.layer) is None]
         ladders = {form.name: _ranks(site, form, problem, SHARES, settings.round_to) for form in carriers}
         smallest = [_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks]
         smaller = [c for c in smallest if c.params < site.params or c.macs < site.macs]
@@ -227,7 +220,7 @@ def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[f
 def _check_something(trace: Trace, menu: Mapping[str, tuple[Candidate, ...]], settings: Settings) -> None:
     """Raise ModelError where every site can only stay as it is."""
     if all(candidates == (dense_candidate(trace.site(name)),) for name, candidates in menu.items()):
-        raise ModelError(_nothing(trace, menu_forms(settings)))
+        raise ModelError(_nothing(trace, FORMS.menu(settings.forms)))
 
 
 def _nothing(trace: Trace, forms: Sequence[Decomposition]) -> str:

@@ -1,4 +1,4 @@
-"""What "path/to/file.py:function" gives: the user's file is executed and its function called."""
+"""Python files of the user's own: what "path/to/file.py:function" gives, and files that are run for what they do."""
 
 import sys
 import traceback
@@ -40,6 +40,15 @@ def call_function(spec: str, error: type[PolyadError]) -> Any:
         found = getattr(module, name)
         with _blaming(spec, path, error):
             return found() if isroutine(found) or isclass(found) or isinstance(found, partial) else found
+
+
+def run_file(spec: str, error: type[PolyadError]) -> None:
+    """Execute a file; `error` is raised where it does not exist, or raises something itself."""
+    path = Path(spec).expanduser().resolve()
+    if not path.is_file():
+        raise error(f"There is no file {spec}; check the path.")
+    with _beside(path), _blaming(spec, path, error):
+        _imported(path)
 
 
 def _imported(path: Path) -> ModuleType:

@@ -6,10 +6,10 @@ therefore one new file: the command line, the tests and the documentation read t
 
 import importlib
 import pkgutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from os.path import commonprefix
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from polyad.errors import UnknownNameError
 
@@ -25,6 +25,9 @@ class Registry(Collection[str], Generic[T]):
             look-up.
     """
 
+    hint = ""
+    """What else to say where a name is unknown."""
+
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self._package = package
@@ -39,7 +42,7 @@ class Registry(Collection[str], Generic[T]):
         return entry
 
     def remove(self, name: str) -> None:
-        """Take an entry out again (for tests that add one)."""
+        """Take an entry out again."""
         del self._entries[name]
 
     def names(self) -> list[str]:
@@ -61,7 +64,7 @@ class Registry(Collection[str], Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
-            raise UnknownNameError(self._unknown(name)) from None
+            raise UnknownNameError(self._unknown(name) + self.hint) from None
 
     def _unknown(self, name: str) -> str:
         close = get_close_matches(name, sorted(self._entries), n=len(self._entries), cutoff=0.5)
@@ -75,6 +78,58 @@ class Registry(Collection[str], Generic[T]):
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self._package}.{module.name}")
         self._imported = True
+
+
+class Form(Protocol):
+    """What a registry of forms has to know of a form."""
+
+    default: bool
+
+    def variant(self, text: str) -> Any: ...
+
+
+F = TypeVar("F", bound=Form)
+
+ALL = "all"
+"""Stands for every form where forms are named."""
+
+
+class FormRegistry(Registry[F]):
+    """Forms by name; "tt/iwho" is the variant `iwho` of the form `tt`."""
+
+    hint = " A form of your own comes with --plugin FILE.py (polyad.load_forms in Python)."
+
+    def __init__(self, kind: str, package: str) -> None:
+        super().__init__(kind, package)
+        self._variants: dict[str, F] = {}
+
+    def __getitem__(self, name: str) -> F:
+        base, slash, text = name.partition("/")
+        form = super().__getitem__(base)
+        if not slash:
+            return form
+        if name not in self._variants:
+            self._variants[name] = form.variant(text)
+        return self._variants[name]
+
+    def remove(self, name: str) -> None:
+        super().remove(name)
+        self._variants = {known: form for known, form in self._variants.items() if known.split("/")[0] != name}
+
+    def menu(self, names: Sequence[str] | None) -> list[F]:
+        """The forms that names ask for: the default ones where there are no names, every one for "all".
+
+        Raises:
+            UnknownNameError: a form that does not exist, or "all" beside other names.
+        """
+        if names is None:
+            return [form for form in map(self.__getitem__, self) if form.default]
+        if ALL in names and len(names) > 1:
+            others = ", ".join(name for name in names if name != ALL) or ALL
+            raise UnknownNameError(
+                f"'all' is every form there is: write --forms all, or name some without it ({others})."
+            )
+        return [self[name] for name in (self if ALL in names else names)]
 
 
 def _likeness(name: str, known: str) -> tuple[float, int]:

@@ -28,7 +28,8 @@ class Settings(Record):
     """How a network is compressed.
 
     Attributes:
-        forms: names of the forms on the menu; all by default.
+        forms: names of the forms on the menu, variants among them ("block_term/4"), or ("all",); by default those that
+            `polyad forms` marks.
         metric: the norm of the fits, "inputs" or "weights".
         allocator: how the budget is spent.
         recover: the recovery level.

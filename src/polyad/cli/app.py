@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
-from polyad.errors import PolyadError
+from polyad.errors import PolyadError, notes_of
 
 app = typer.Typer(
     name="polyad",
@@ -68,15 +68,26 @@ def inspect(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
+    forms: Annotated[
+        str | None,
+        typer.Option(
+            "--forms",
+            metavar="A,B",
+            help="Names or all: which of them carries each layer, and up to which rank it saves.",
+        ),
+    ] = None,
+    plugin: o.Plugin = None,
     split: o.Split = None,
     stack: o.Stack = None,
     as_json: o.Json = False,
 ) -> None:
     """Which layers can be replaced, what they cost, what is refused and why.
 
-    Example: polyad inspect zoo:resnet20 --weights resnet20.th
+    Example: polyad inspect zoo:resnet20 --forms all
     """
-    _answer("inspect", model=model, weights=weights, input_size=input_size, split=split, stack=stack, as_json=as_json)
+    options = locals()
+    del options["plugin"]
+    _answer("inspect", **options)
 
 
 @app.command()
@@ -89,6 +100,7 @@ def plan(
     weights: o.Weights = None,
     calibration: o.Calibration = None,
     forms: o.Forms = None,
+    plugin: o.Plugin = None,
     metric: o.Metric = "inputs",
     allocator: o.Allocator = "knapsack",
     samples: o.Samples = 256,
@@ -115,7 +127,7 @@ def plan(
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
     options = locals()
-    del options["recipe"]
+    del options["recipe"], options["plugin"]
     _answer("plan", **options)
 
 
@@ -131,6 +143,7 @@ def compress(
     weights: o.Weights = None,
     calibration: o.Calibration = None,
     forms: o.Forms = None,
+    plugin: o.Plugin = None,
     metric: o.Metric = "inputs",
     allocator: o.Allocator = "knapsack",
     recover: o.Recover = "statistics",
@@ -184,13 +197,16 @@ def evaluate(
     size: o.Size = None,
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """Accuracy or perplexity of a network, and its divergence from the original.
 
     Example: polyad evaluate small --data npz:cifar10.npz#test --reference zoo:resnet20 --reference-weights resnet20.th
     """
-    _answer("evaluate", **locals())
+    options = locals()
+    del options["plugin"]
+    _answer("evaluate", **options)
 
 
 @app.command()
@@ -206,13 +222,16 @@ def benchmark(
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
     ] = None,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """Latency of a network; of a folder that Polyad wrote, against the dense network in the same run.
 
     Example: polyad benchmark small --batch-size 1
     """
-    _answer("benchmark", **locals())
+    options = locals()
+    del options["plugin"]
+    _answer("benchmark", **options)
 
 
 @app.command()
@@ -229,6 +248,7 @@ def forms(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One form: its page.", show_default=False)
     ] = None,
+    plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
     """The representations there are, or the page of one.
@@ -264,22 +284,13 @@ def main() -> None:
     try:
         app()
     except PolyadError as error:
-        sys.stderr.write("\n".join(f"polyad: {text}" for text in (error, *_notes(error))) + "\n")
+        sys.stderr.write("".join((f"polyad: {error}\n", *(f"note: {text}\n" for text in notes_of(error)))))
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
-            sys.stderr.write(f"polyad: interrupted; {' '.join(_notes(end)) or 'nothing was left behind'}\n")
+            sys.stderr.write(f"polyad: interrupted; {' '.join(notes_of(end)) or 'nothing was left behind'}\n")
         raise
     except Exception as error:  # the last resort: a failure still leaves with its code and its trace
         traceback.print_exc()
         sys.stderr.write(f"polyad: failed: {error}\n")
         sys.exit(1)
-
-
-def _notes(error: BaseException | None) -> list[str]:
-    """What was added to an error, or to those that it comes from, on its way here."""
-    found: list[str] = []
-    while error is not None:
-        found += getattr(error, "__notes__", ())
-        error = error.__cause__ or error.__context__
-    return found

@@ -25,6 +25,7 @@ def run(
     budget: list[str] | None,
     plan: Path | None,
     resume: bool,
+    plugin: list[Path] | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -48,7 +49,7 @@ def run(
             progress=bars(quiet or as_json),
             **dict(settings),
         )
-        save(result, out, recipe=written(options | {"budget": budget, "plan": plan}))
+        save(result, out, recipe=written(options | {"budget": budget, "plan": plan, "plugin": plugin}))
     if as_json:
         print_json(summary(result.report))
     elif not quiet:

@@ -1,19 +1,32 @@
 """`polyad forms | allocators | metrics | zoo`: what there is, one line each."""
 
+from typing import Any
+
 from rich.table import Table
 
 from polyad.allocators.base import ALLOCATORS
-from polyad.cli.console import console, print_json
+from polyad.cli.console import console, print_json, say
 from polyad.decompositions.base import FORMS
 from polyad.metrics import METRICS
 from polyad.zoo.base import ZOO
 
+FORMS_NOTE = (
+    "● on the menu where --forms is not given; --forms all takes every form; `polyad forms NAME` shows a form's page,"
+    " with its variants"
+)
 
-def _rows(what: str) -> list[dict[str, str]]:
+
+def _rows(what: str) -> list[dict[str, Any]]:
     if what == "forms":
-        forms = [FORMS[name] for name in FORMS]
+        forms = sorted((FORMS[name] for name in FORMS), key=lambda form: not form.default)
         return [
-            {"name": form.name, "equation": form.equation, "summary": form.summary, "source": form.source}
+            {
+                "name": form.name,
+                "default": form.default,
+                "equation": form.equation,
+                "summary": form.summary,
+                "source": form.source,
+            }
             for form in forms
         ]
     if what == "allocators":
@@ -29,7 +42,13 @@ def run(what: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(*rows[0], box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    columns = ("name", "menu", "equation", "summary") if what == "forms" else tuple(rows[0])
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("name", "menu", "equation"))
     for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
+        cells = row | {"menu": "●" if row.get("default") else ""}
+        table.add_row(*(cells[column] for column in columns))
+    console.print(table, markup=False)
+    if what == "forms":
+        say(FORMS_NOTE)

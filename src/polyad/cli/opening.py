@@ -1,5 +1,6 @@
 """Open what the command line names: a network, its data, the settings."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def chosen_settings(
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
     return settings_of(
-        forms=None if forms is None else tuple(name.strip() for name in forms.split(",")),
+        forms=form_names(forms),
         metric=metric,
         allocator=allocator,
         recover=recover,
@@ -136,6 +137,14 @@ def chosen_settings(
         memory=None if memory is None else parse_memory(memory),
         seed=seed,
     )
+
+
+def form_names(text: str | None) -> tuple[str, ...] | None:
+    """ "svd,tt_matrix/4x8x8,8x8x4" -> ("svd", "tt_matrix/4x8x8,8x8x4").
+
+    No name begins with a digit, so a part that does belongs to the one before it.
+    """
+    return None if text is None else tuple(name.strip() for name in re.split(r",(?!\s*\d)", text))
 
 
 def example(source: ModelSource, text: str | None, samples: int = 1) -> Batch:

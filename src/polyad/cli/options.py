@@ -1,5 +1,6 @@
 """Options that several commands share, each written once."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ MODEL_HELP = "zoo:NAME, torchvision:NAME, timm:NAME, hf:ID-or-folder, FILE.py:FU
 DATA_HELP = (
     "digits, npz:FILE or npz:FILE#SPLIT, imagefolder:DIR, torchvision:NAME@DIR, hf:NAME, text:FILE, or FILE.py:FUNCTION"
 )
+
+
+def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
+    """Run the files while the command line is read, so that every name is known before the command asks for it."""
+    for path in paths or ():
+        import_module("polyad.plugins").load_forms(path)
+    return paths
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 Weights = Annotated[
@@ -36,7 +45,22 @@ Budgets = Annotated[
     ),
 ]
 Forms = Annotated[
-    str | None, typer.Option("--forms", metavar="A,B", help="Forms on the menu; all of `polyad forms` by default.")
+    str | None,
+    typer.Option(
+        "--forms",
+        metavar="A,B",
+        help="Forms on the menu, by name or variant (cp,block_term/4), or all; those that `polyad forms` marks by"
+        " default.",
+    ),
+]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=_load_plugins,
+        help="Forms of your own: the file is run and registers them; may be repeated.",
+    ),
 ]
 Metric = Annotated[str, typer.Option("--metric", help="Norm of the fits: inputs (what the layer sees) or weights.")]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
@@ -55,7 +79,9 @@ Ignore = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="LAYER=CHOICE", help="A layer's choice: LAYER=dense or LAYER=cp:12; may be repeated."
+        "--set",
+        metavar="LAYER=CHOICE",
+        help="A layer's choice: LAYER=dense, LAYER=cp:12, LAYER=block_term/4:8x8; may be repeated.",
     ),
 ]
 Split = Annotated[

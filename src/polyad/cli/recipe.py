@@ -16,6 +16,7 @@ KEYS = {
     "budget": "budget",
     "plan": "plan",
     "forms": "forms",
+    "plugin": "plugin",
     "metric": "metric",
     "allocator": "allocator",
     "recover": "recover",
@@ -79,9 +80,14 @@ def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, An
 def written(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a run as a recipe holds them, without those that were not given."""
     found = {key: options.get(name) for key, name in KEYS.items()}
-    return {
-        key: str(value) if isinstance(value, Path) else value for key, value in found.items() if value not in (None, [])
-    }
+    return {key: _plain(value) for key, value in found.items() if value not in (None, [])}
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, those of a list too."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _from_command_line(context: typer.Context, name: str) -> bool:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polyad.cli.console import note
-from polyad.errors import CheckpointError
+from polyad.errors import CheckpointError, PolyadError
 from polyad.work import Work
 
 KINDS = {"statistics": "statistics of {} layers", "menu": "{} parts of the menu", "fit": "{} fits"}
@@ -35,7 +35,9 @@ def unfinished(out: Path | None, *, resume: bool, quiet: bool) -> Iterator[Work]
     try:
         yield work
     except BaseException as error:
-        if work.files:
+        if isinstance(error, PolyadError) and not resume and not (work.made["menu"] or work.made["fit"]):
+            work.clear()  # a request that cannot be met leaves nothing, unless its work was long
+        elif work.files:
             error.add_note(f"what was finished is kept in {folder}: go on with the same command and --resume")
         raise
     if resume:

@@ -10,6 +10,7 @@ some factor lacks it because all of them share that factor.
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
@@ -24,7 +25,7 @@ from polyad.execution.network import BATCH, KERNEL, Network
 from polyad.layers import LayerSpec, Size
 from polyad.plain.cuts import Ladder, tails, trimmed
 from polyad.records import Rank
-from polyad.registry import Registry
+from polyad.registry import FormRegistry
 
 
 class Decomposition(ABC):
@@ -38,6 +39,8 @@ class Decomposition(ABC):
         good_for: where it wins, and where it does not.
         source: the paper.
         outputs: the letters of the view that are output channels.
+        own: what the letters are whose sizes belong to the form, as in {"g": "terms"}.
+        on_request: variants that only their names bring onto a menu, an example of each, and what they are.
         default: whether the menu offers it where no forms are named.
         start_is_optimal: whether `start` is the best fit in the plain norm.
         additive: whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of r.
@@ -51,6 +54,8 @@ class Decomposition(ABC):
     good_for: str
     source: str
     outputs: str = "o"
+    own: Mapping[str, str] = {}
+    on_request: Mapping[str, str] = {}
     default: bool = False
     start_is_optimal: bool = False
     additive: bool = False
@@ -131,9 +136,7 @@ class Decomposition(ABC):
         groups = BATCH if layer.groups > 1 else ""
         inputs = "".join(letter for letter in self.view if letter not in self.outputs + KERNEL)
         size = self.letter_sizes(layer.member, rank)
-        factors = [
-            (groups if not one else "") + letters for letters, one in zip(self.letters, self.shared, strict=True)
-        ]
+        factors = [("" if one else groups) + letters for letters, one in zip(self.letters, self.shared, strict=True)]
         if "n" in inputs:
             inputs, factors = inputs.replace("n", "i"), [letters.replace("n", "ik") for letters in factors]
             size |= {"i": layer.weight_shape[2], "k": prod(layer.kernel)}
@@ -244,15 +247,15 @@ class Decomposition(ABC):
         return sorted(set(ladder.within([share * dense for share in shares])), key=lambda rank: (params(rank), rank))
 
     def break_even(self, layer: LayerSpec) -> Rank | None:
-        """The largest rank (all entries in the proportion of `max_rank`) with fewer parameters than the dense layer, or
-        None where even the smallest has more."""
+        """The largest rank in the proportions of `max_rank` with fewer parameters than the dense layer, if any has."""
         largest = self.max_rank(layer)
 
         def at(step: int) -> Rank:
             return tuple(max(1, round(top * step / max(largest))) for top in largest)
 
-        below = [step for step in range(1, max(largest) + 1) if self.params(layer, at(step)) < layer.params]
-        return at(below[-1]) if below else None
+        steps = range(1, max(largest) + 1)  # parameters never fall from one to the next
+        below = bisect_left(steps, layer.params, key=lambda step: self.params(layer, at(step)))
+        return at(steps[below - 1]) if below else None
 
 
 def _largest(params, top: int, allowed: float) -> int:
@@ -266,24 +269,7 @@ def _slice_norms(factor: Tensor, axis: int, together: bool) -> Tensor:
     return norms.norm(dim=0, keepdim=True) if together else norms
 
 
-class FormRegistry(Registry[Decomposition]):
-    """Forms by name; "tt/iwho" is the variant `iwho` of the form `tt`."""
-
-    def __init__(self, kind: str, package: str) -> None:
-        super().__init__(kind, package)
-        self._variants: dict[str, Decomposition] = {}
-
-    def __getitem__(self, name: str) -> Decomposition:
-        base, slash, text = name.partition("/")
-        form = super().__getitem__(base)
-        if not slash:
-            return form
-        if name not in self._variants:
-            self._variants[name] = form.variant(text)
-        return self._variants[name]
-
-
-FORMS = FormRegistry("form", "polyad.decompositions")
+FORMS: FormRegistry[Decomposition] = FormRegistry("form", "polyad.decompositions")
 
 
 def one_channel(layer: LayerSpec) -> str | None:
@@ -292,8 +278,7 @@ def one_channel(layer: LayerSpec) -> str | None:
     if out == 1 and inp == 1:
         return "it is depthwise: one input and one output channel per group leave no channels to mix"
     if out == 1 or inp == 1:
-        side = "output" if out == 1 else "input"
-        return f"it has one {side} channel per group, so its weight is a matrix: use svd"
+        return f"it has one {'output' if out == 1 else 'input'} channel per group, so its weight is a matrix: use svd"
     return None
 
 

@@ -33,6 +33,7 @@ class BlockTerm(Decomposition):
         " convolution that runs well where depthwise ones do not."
     )
     source = "De Lathauwer, 2008; Chen et al., IJCAI 2018"
+    own = {"g": "terms"}
     default = True
 
     def __init__(self, terms: int = 2) -> None:

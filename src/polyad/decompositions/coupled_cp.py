@@ -38,6 +38,7 @@ class CoupledCP(Decomposition):
         "coupled CP: 2 clusters of filters, each with one factor of the inputs; coupled_cp/4 ... for more clusters"
     )
     outputs = "cj"
+    own = {"c": "clusters of outputs"}
     good_for = (
         "The CoDeC method: between filter-wise CP (nothing shared) and CP (everything shared); pays where filters fall"
         " into groups that look at different input channels."

@@ -30,6 +30,7 @@ class CP(Decomposition):
         " run below their MAC count on most hardware. Take cp/stable where the network is trained or quantised further."
     )
     source = "Astrid and Lee, 2017; stable: Phan et al., ECCV 2020"
+    on_request = {"cp/stable": "the norms of its terms are bounded"}
     default = True
     additive = True
 

@@ -29,6 +29,7 @@ class CP4(Decomposition):
         " terms and one layer less."
     )
     source = "Lebedev et al., ICLR 2015; stable: Phan et al., ECCV 2020"
+    on_request = {"cp4/stable": "the norms of its terms are bounded"}
     additive = True
 
     def __init__(self, stable: bool = False) -> None:

@@ -33,6 +33,7 @@ class GroupSVD(Decomposition):
         " subset costs fewer parameters than one for all where subsets have little in common."
     )
     source = "Liebenwein et al., NeurIPS 2021"
+    own = {"g": "subsets of the inputs"}
     start_is_optimal = True
 
     def __init__(self, subsets: int = 2) -> None:

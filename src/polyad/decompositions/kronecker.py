@@ -28,6 +28,7 @@ class Kronecker(Decomposition):
         "sum of r Kronecker products of a small matrix and a small layer; kronecker/8x4 gives the first one's shape"
     )
     outputs = "ac"
+    on_request = {"kronecker/8x4": "outputs and inputs of the first factor"}
     good_for = (
         "Extreme compression of large matrices and layers with regular structure: a term costs about the square root of"
         " the weight and has full rank. For moderate budgets low-rank forms are more accurate."

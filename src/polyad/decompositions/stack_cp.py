@@ -28,6 +28,7 @@ class StackCP(Decomposition):
         " number per term, so where weights differ the rank has to grow with their number."
     )
     source = "Carroll and Chang, 1970; Harshman, 1970"
+    on_request = {"stack_cp/8": "the 8 heads that stand side by side in the outputs of one matrix"}
     additive = True
 
     def variant(self, text: str) -> Decomposition:
@@ -60,6 +61,7 @@ class HeadCP(Decomposition):
     good_for = StackCP.good_for
     source = StackCP.source
     outputs = "so"
+    own = {"s": "heads"}
     additive = True
 
     def __init__(self, heads: int) -> None:

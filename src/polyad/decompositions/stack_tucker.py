@@ -24,6 +24,7 @@ class StackTucker(Decomposition):
         " paid once. Weights that have little in common lose against one svd each."
     )
     source = "Ye, 2005; Gu et al., 2025"
+    on_request = {"stack_tucker/8": "the 8 heads that stand side by side in the outputs of one matrix"}
 
     def variant(self, text: str) -> Decomposition:
         if not text.isdecimal() or int(text) < 2:
@@ -52,6 +53,7 @@ class HeadTucker(Decomposition):
     good_for = StackTucker.good_for
     source = StackTucker.source
     outputs = "so"
+    own = {"s": "heads"}
 
     def __init__(self, heads: int) -> None:
         self.heads, self.name = heads, f"{StackTucker.name}/{heads}"

@@ -35,6 +35,7 @@ class TensorRing(Decomposition):
         " and its channels are convolved one by one."
     )
     source = "Zhao et al., 2016; Wang et al., CVPR 2018"
+    own = {"z": "channels of the bond"}
 
     def __init__(self, order: str = "ihwo", bond: int = 2) -> None:
         self.order, self.bond = order, bond

@@ -32,6 +32,8 @@ class TRMatrix(Decomposition):
         " better served by the SVD."
     )
     source = "Zhao et al., 2016; Wang et al., CVPR 2018"
+    own = {"c": "channels of the bond"}
+    on_request = {"tr_matrix/4x8x8,8x8x4": "factors of the outputs, then of the inputs"}
 
     def __init__(self, shapes: list[tuple[int, ...]] | None = None) -> None:
         self.shapes = shapes

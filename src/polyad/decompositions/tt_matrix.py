@@ -29,6 +29,7 @@ class TTMatrix(Decomposition):
         " matrix it is behind the SVD unless the matrix has structure along the parted dimensions."
     )
     source = "Oseledets, 2010; Novikov et al., NeurIPS 2015; Hrinchuk et al., 2020"
+    on_request = {"tt_matrix/4x8x8,8x8x4": "factors of the outputs, then of the inputs"}
 
     def __init__(self, shapes: list[tuple[int, ...]] | None = None) -> None:
         self.shapes = shapes

@@ -80,18 +80,32 @@ def _distances(network: Network) -> list[list[float]]:
 
 
 def _starts(network: Network, distances: list[list[float]]) -> Iterator[Drawing]:
-    """The factors in a narrow and in a wide row with the dots above and below, then spring layouts, on the grid."""
+    """The factors in a narrow and in a wide row with the dots above and below; in a very wide one, a dot between two
+    neighbours in the row too; then spring layouts. All on the grid."""
     down = [0] * len(network.legs)
     count = len(network.factors)
     for step in (LINE, 6):
         dots = [((count - 1) * step // 4 * 2, LINE if at % 2 else -LINE) for at in range(len(network.dots))]
         yield Drawing([*((step * at, 0) for at in range(count)), *dots], down)
+    yield Drawing([*((8 * at, 0) for at in range(count)), *_beside_or_between(network)], down)
     random = Random(0)
     for _ in range(STARTS):
         points = [(random.random() * 4, random.random() * 2) for _ in range(network.size)]
         for _ in range(SPRING_SWEEPS):
             points = _relaxed(points, distances)
         yield Drawing([(2 * round(x * LINE / 2), 2 * round(y * LINE / 2)) for x, y in _level(points)], down)
+
+
+def _beside_or_between(network: Network) -> Iterator[tuple[int, int]]:
+    """Where dots go in a row of factors 8 cells apart."""
+    middle, side = (len(network.factors) - 1) * 4, -LINE
+    for dot in range(len(network.factors), network.size):
+        ends = sorted(link.ends[0] for link in network.links if link.ends[1] == dot)
+        if len(ends) == 2 and ends[1] - ends[0] == 1:
+            yield 4 * sum(ends), 0
+        else:
+            yield middle, side
+            side = -side
 
 
 def _relaxed(points: list[Point], distances: list[list[float]]) -> list[Point]:

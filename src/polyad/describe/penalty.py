@@ -165,7 +165,7 @@ def _order(network: Network, drawing: Drawing, tips: Sequence[Point]) -> float:
             total += 0.1
     sides = [tip[0] for leg, tip in zip(network.legs, tips, strict=True) if leg.letter in "oin"]
     total -= 0.1 * (max(sides) - min(sides)) if sides else 0
-    return total + sum(0.5 if way > 3 else 0.1 if way == 1 else 0 for way in drawing.legs)
+    return total + sum(0.8 if way > 3 else 0.1 if way == 1 else 0 for way in drawing.legs)
 
 
 def _asymmetry(network: Network, nodes: Sequence[Point], tips: Sequence[Point]) -> float:

@@ -19,6 +19,7 @@ def _conv(kernel: tuple[int, ...], **changes: object) -> LayerSpec:
 
 PROBES: dict[str, LayerSpec] = {
     "linear": LayerSpec(kind="linear", in_features=36, out_features=64),
+    "embedding": LayerSpec(kind="embedding", in_features=36, out_features=64),
     "1x1 convolution": _conv((1, 1)),
     "3x3 convolution": _conv((3, 3)),
     "strided": _conv((3, 3), stride=(2, 2)),
@@ -28,5 +29,7 @@ PROBES: dict[str, LayerSpec] = {
     "1-d convolution": _conv((3,)),
     "3-d convolution": _conv((3, 3, 3)),
     "transposed": _conv((3, 3), kind="conv_transpose", output_padding=(0, 0)),
+    "stack of linear": LayerSpec(kind="linear", in_features=36, out_features=64, stack=4),
+    "stack of 3x3 convolutions": _conv((3, 3), stack=4),
 }
 """Numbers of channels are squares with many divisors, for forms that split them."""

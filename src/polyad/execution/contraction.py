@@ -36,14 +36,20 @@ def path(tensors: Letters, output: str, sizes: Sizes) -> tuple[tuple[int, int], 
     return tuple(tuple(sorted(pair)) for pair in found)  # type: ignore[misc]
 
 
-def macs(tensors: Letters, output: str, sizes: Sizes) -> int:
-    """Multiply-accumulates of the cheapest order."""
-    size, left, total = dict(sizes), list(tensors), 0
+def products(tensors: Letters, output: str, sizes: Sizes) -> list[str]:
+    """Letters of what meets in every product of the cheapest order: rows, columns and what is summed over."""
+    left, found = list(tensors), []
     for one, other in path(tensors, output, sizes):
         b, a = left.pop(other), left.pop(one)
-        total += prod(size[letter] for letter in set(a + b))
-        left.append("".join(_roles(a, b, left, output)[i] for i in (0, 1, 2)))
-    return total
+        found.append("".join(dict.fromkeys(a + b)))
+        left.append("".join(_roles(a, b, left, output)[:3]))
+    return found
+
+
+def macs(tensors: Letters, output: str, sizes: Sizes) -> int:
+    """Multiply-accumulates of the cheapest order."""
+    size = dict(sizes)
+    return sum(prod(size[letter] for letter in letters) for letters in products(tensors, output, sizes))
 
 
 def contract(tensors: Sequence[Tensor], letters: Letters, output: str, sizes: Sizes) -> Tensor:

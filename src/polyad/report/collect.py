@@ -8,10 +8,10 @@ from importlib.metadata import version
 import torch
 from torch import nn
 
+from polyad.decompositions.base import FORMS
 from polyad.linalg import eigh_descending
 from polyad.metrics import METRICS
 from polyad.outcome import Amount, Evaluation, FormRefusal, Report, SiteReport
-from polyad.propose import menu_forms
 from polyad.rebuild import Factorised
 from polyad.records import Choice, Plan, Statistics, Trace
 from polyad.settings import Settings
@@ -66,7 +66,7 @@ def collect(
 def _form_refusals(plan: Plan, settings: Settings) -> tuple[FormRefusal, ...]:
     """Which forms of the menu could not carry which sites, one entry per form and reason."""
     found: dict[tuple[str, str], list[str]] = {}
-    for form in menu_forms(settings):
+    for form in FORMS.menu(settings.forms):
         for choice in plan.choices:
             if reason := form.refuses(choice.site.layer):
                 found.setdefault((form.name, reason), []).append(choice.site.name)

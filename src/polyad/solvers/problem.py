@@ -85,9 +85,26 @@ def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | 
     inputs."""
     flat = weight.detach().to("cpu", torch.float64).flatten(2)
     if norm.matrix is None or statistics is None:
-        return Problem(flat, None), None
+        return _fair(Problem(flat, None), site), None
     unseen = held_out_norm(site, statistics)
-    return Problem(flat, norm.matrix(site, statistics)), None if unseen is None else Problem(flat, unseen)
+    fitted = _fair(Problem(flat, norm.matrix(site, statistics)), site)
+    return fitted, None if unseen is None else _fair(Problem(flat, unseen), site)
+
+
+def _fair(problem: Problem, site: Site) -> Problem:
+    """Every layer of a stack counts alike: the error is the mean of their relative errors.
+
+    Otherwise a layer with large outputs would be fitted at the cost of those with small ones, which matter as much.
+    """
+    layers = len(site.modules)
+    if layers == 1:
+        return problem
+    products = (times(problem.weight, problem.matrix) * problem.weight).sum((1, 2))
+    energy = products.reshape(layers, -1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)
+    share = (1 / energy).repeat_interleave(len(products) // layers)
+    if problem.matrix is None:
+        return Problem(problem.weight, share.unsqueeze(1).expand(-1, problem.weight.shape[2]).contiguous())
+    return Problem(problem.weight, problem.matrix * share.reshape(-1, *(1,) * (problem.matrix.dim() - 1)))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,10 @@
 """A fit that is taken from the folder of the run where it is there: by hash of weight, norm, form and rank."""
 
+import hashlib
+from functools import cache
+from inspect import isfunction
+from pathlib import Path
+
 import torch
 
 from polyad.decompositions.base import Decomposition
@@ -33,8 +38,24 @@ def fit_once(form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank
 
     if work.folder is None:
         return _fit(rank, make())
-    key = key_of("fit", problem.digest, layer.model_dump_json(), form.name, form.equation, rank, steps)
+    key = key_of("fit", problem.digest, layer.model_dump_json(), identity(form), rank, steps)
     return _fit(rank, work.remember(key, make))
+
+
+def identity(form: Decomposition) -> tuple[str, ...]:
+    """What tells a form from others, and from itself after its file was edited."""
+    return form.name, form.equation, _code(type(form))
+
+
+@cache
+def _code(kind: type[Decomposition]) -> str:
+    """Hash of the files that the methods of a form come from."""
+    methods = (method for one in kind.__mro__ for method in vars(one).values() if isfunction(method))
+    files = sorted({method.__code__.co_filename for method in methods})
+    found = hashlib.sha256()
+    for file in filter(Path.is_file, map(Path, files)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def _fit(rank: Rank, piece: Piece) -> Fit:
