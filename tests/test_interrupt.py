@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment leaves with code 130, one sentence, and nothing on disk."""
+"""Ctrl-C at any moment leaves with code 130, one sentence, and on disk nothing but finished work to go on from."""
 
 import signal
 import subprocess
@@ -63,8 +63,9 @@ def test_while_the_folder_is_written(
     arguments = request(tmp_path)
     arguments[arguments.index("--batch-size") + 1] = "100"
     ran = polyad(*arguments, "--samples", "20", "--quiet")
-    assert (ran.code, ran.out, ran.err) == (130, "", "polyad: interrupted; nothing was left behind\n")
-    assert left(tmp_path) == set()
+    kept = f"what was finished is kept in {tmp_path / 'small.work'}: go on with the same command and --resume"
+    assert (ran.code, ran.out, ran.err) == (130, "", f"polyad: interrupted; {kept}\n")
+    assert left(tmp_path) == {"small.work"}
 
 
 def test_a_failure_leaves_code_1_and_its_trace(polyad: Polyad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,5 +78,8 @@ def test_a_failure_leaves_code_1_and_its_trace(polyad: Polyad, tmp_path: Path, m
     arguments[arguments.index("--batch-size") + 1] = "100"
     ran = polyad(*arguments, "--samples", "20", "--quiet")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err.splitlines()[-1] == "polyad: failed: disk full"
-    assert left(tmp_path) == set()
+    assert ran.err.splitlines()[-1] == "polyad: failed: disk full" and "go on with the same command" in ran.err
+    assert left(tmp_path) == {"small.work"}
+    monkeypatch.undo()
+    assert polyad(*arguments, "--samples", "20", "--quiet", "--resume").code == 0
+    assert left(tmp_path) == {"small"}

@@ -5,7 +5,6 @@ keys. Loading builds the original architecture without memory (on the meta devic
 names and fills it. No pickles; nothing named by the folder is executed.
 """
 
-import hashlib
 import json
 import shutil
 from copy import deepcopy
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from polyad.digests import digest
 from polyad.errors import CheckpointError, PlanError
 from polyad.expand import in_use, redo
 from polyad.models import build_model
@@ -30,7 +30,7 @@ WEIGHTS, PLAN = "model.safetensors", "plan.json"
 def save_network(model: nn.Module, plan: Plan, folder: Path) -> None:
     """Write `model.safetensors` and `plan.json` into an existing folder."""
     tensors, aliases = _distinct(model.state_dict())
-    metadata = {"format": "pt", "sha256": _digest(tensors), "aliases": json.dumps(aliases)}
+    metadata = {"format": "pt", "sha256": digest(tensors), "aliases": json.dumps(aliases)}
     save_file(tensors, folder / WEIGHTS, metadata)
     _order_metadata(folder / WEIGHTS)
     write_plan(plan, folder / PLAN)
@@ -140,7 +140,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is damaged or not a safetensors file ({error}); copy or compress again."
         ) from None
-    if metadata.get("sha256") != _digest(tensors):
+    if metadata.get("sha256") != digest(tensors):
         raise CheckpointError(f"{path} does not hold what Polyad wrote (its checksum differs): copy or compress again.")
     for name, original in json.loads(metadata["aliases"]).items():
         tensors[name] = tensors[original]
@@ -174,15 +174,6 @@ def _order_metadata(path: Path) -> None:
         if len(text) <= length:  # longer only where names hold what JSON writes in several ways
             file.seek(8)
             file.write(text.ljust(length))
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    found = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _ties(model: nn.Module) -> list[list[str]]:

@@ -38,3 +38,12 @@ class NumericalError(PolyadError):
 
 class UnknownNameError(PolyadError):
     """A name that no registry entry carries."""
+
+
+def notes_of(error: BaseException | None) -> list[str]:
+    """What was added to an error, or to those that it comes from, on its way up."""
+    found: list[str] = []
+    while error is not None:
+        found += getattr(error, "__notes__", ())
+        error = error.__cause__ or error.__context__
+    return found

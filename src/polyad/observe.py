@@ -1,6 +1,6 @@
 """Stage 2: first and second moments of what every site sees, streamed over the calibration data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,14 +77,21 @@ def observe(
     fitted = _collect(model, sites, batches, progress)
     unseen = _collect(model, sites, held_out, progress) if held_out else {}
     return {
-        site.name: _joined([_statistics(name, fitted[name], unseen.get(name)) for name in site.modules])
+        site.name: _joined([_statistics(name, fitted.pop(name), unseen.pop(name, None)) for name in site.modules])
         for site in sites
     }
 
 
+def room(site: Site, *, held_out: bool) -> int:
+    """Bytes that the sums of a site take while they are observed."""
+    with torch.device("meta"):
+        sums = _Moments.zero(site.layer.member)
+    return len(site.modules) * (sums.total.nbytes + sums.products.nbytes) * (2 if held_out else 1)
+
+
 def _collect(
     model: nn.Module, sites: Sequence[Site], batches: Sequence[Batch | Call], progress: Progress
-) -> Mapping[str, _Moments]:
+) -> dict[str, _Moments]:
     layers = {name: site.layer.member for site in sites for name in site.modules}
     moments = {name: _Moments.zero(layer) for name, layer in layers.items()}
 

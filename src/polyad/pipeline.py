@@ -1,8 +1,9 @@
 """The whole story on one screen: a real network in, a smaller real network out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Unpack
 
 from torch import nn
@@ -16,9 +17,9 @@ from polyad.decompositions.base import FORMS
 from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
+from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
-from polyad.observe import observe
 from polyad.outcome import Report
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.progress import Progress, silent
@@ -32,6 +33,7 @@ from polyad.sites import stacked, stacked_as
 from polyad.splits import Call, hold_out
 from polyad.stopwatch import Stopwatch
 from polyad.trace import trace
+from polyad.work import NOTHING_KEPT, Work
 
 OUTLINE_MARGIN = 0.05
 """How far a budget may lie below what the outline of the menu promises before it is refused without a menu."""
@@ -55,13 +57,19 @@ class Observed:
 
     expanded: Expanded
     trace: Trace
-    statistics: dict[str, Statistics]
+    statistics: Mapping[str, Statistics]
     fitted: Sequence[Batch | Call]
     held_out: Sequence[Batch]
 
 
 def plan(
-    model: nn.Module, data: Any, *, budget: Budget, progress: Progress = silent, **options: Unpack[Options]
+    model: nn.Module,
+    data: Any,
+    *,
+    budget: Budget,
+    work: Work | str | Path | None = None,
+    progress: Progress = silent,
+    **options: Unpack[Options],
 ) -> Plan:
     """Decide only: which form and rank each layer would get. `print` the plan, edit it, hand it to `compress`.
 
@@ -70,10 +78,12 @@ def plan(
         data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the
             model.
         budget: what to keep.
+        work: as for `compress`.
         options: the fields of `Settings`.
     """
-    settings = settings_of(**options)
-    return _decide(look(model, data, settings, budget=budget, progress=progress), budget, settings, progress)
+    settings, work = settings_of(**options), Work.at(work)
+    seen = look(model, data, settings, budget=budget, work=work, progress=progress)
+    return _decide(seen, budget, settings, work, progress)
 
 
 def compress(
@@ -84,6 +94,7 @@ def compress(
     plan: Plan | None = None,
     evaluation: Any = None,
     source: str = "",
+    work: Work | str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[Options],
 ) -> Result:
@@ -96,6 +107,8 @@ def compress(
         plan: decisions made before.
         evaluation: data for the before and after figures, labelled where there are labels; none by default.
         source: what builds the architecture ("zoo:resnet20"), so that the saved folder loads without a model.
+        work: a folder for finished statistics and fits, from which a later call with the same network and data goes on
+            where this one was interrupted; yours to remove. None by default.
         options: the fields of `Settings`.
 
     Returns:
@@ -103,9 +116,10 @@ def compress(
     """
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
-    settings, clock = settings_of(**options), Stopwatch()
+    settings, work, clock = settings_of(**options), Work.at(work), Stopwatch()
     with clock("trace and observe"):
-        seen = look(model, data, settings, budget=None if plan else budget, plan=plan, progress=progress)
+        wanted = None if plan else budget
+        seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
     before = after = None
     judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
     if judged is not None:
@@ -113,10 +127,10 @@ def compress(
             before = evaluate(model, judged, reference=model)
     if plan is None:
         with clock("propose and allocate"):
-            plan = _decide(seen, budget, settings, progress)  # type: ignore[arg-type]
+            plan = _decide(seen, budget, settings, work, progress)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
-        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress)
+        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
     student = rebuild(_with_expansions_in_use(model, plan), fitted)
     with clock("recover"):
         notes = _recover(student, plan, seen, settings.recover, progress)
@@ -149,6 +163,7 @@ def look(
     *,
     budget: Budget | None = None,
     plan: Plan | None = None,
+    work: Work = NOTHING_KEPT,
     progress: Progress = silent,
 ) -> Observed:
     """Expand and trace a network and observe its sites; a budget far out of reach is refused in between.
@@ -166,7 +181,9 @@ def look(
     check_fixed(found, settings.fixed)
     if budget is not None:
         check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
-    statistics = observe(expanded.model, found.sites, fitted, held_out, progress=progress)
+    statistics = gather(
+        expanded.model, found.sites, fitted, held_out, memory=settings.memory, work=work, progress=progress
+    )
     return Observed(expanded, found, statistics, fitted, held_out)
 
 
@@ -179,8 +196,8 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
         raise ModelError(f"{error} {reasons}." if reasons else str(error)) from None
 
 
-def _decide(seen: Observed, budget: Budget, settings: Settings, progress: Progress) -> Plan:
-    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress)
+def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
+    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
     found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
     return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 

@@ -1,8 +1,10 @@
 """Stage 3: for every site the forms that can carry it, at many ranks: what each costs and what damage it does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import numpy as np
+import torch
 from torch import nn
 
 from polyad.cost import site_macs, site_params
@@ -14,8 +16,9 @@ from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
-from polyad.solvers import Problem, best_variant, fit_path, problems
+from polyad.solvers import Problem, best_variant, fit_path, identity, problems
 from polyad.threads import side_by_side
+from polyad.work import NOTHING_KEPT, Piece, Work, key_of
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
 """Shares of a layer's parameters at which every form is fitted."""
@@ -39,6 +42,7 @@ def propose(
     settings: Settings = DEFAULTS,
     *,
     progress: Progress = silent,
+    work: Work = NOTHING_KEPT,
 ) -> Menu:
     """Fit every form to every site at several ranks.
 
@@ -47,6 +51,7 @@ def propose(
         trace: its sites.
         statistics: from `observe`; may be empty for norms that need no inputs.
         settings: forms, metric, rounding of ranks, given choices.
+        work: where finished parts of the menu are kept and found.
 
     Raises:
         ModelError: no form can carry any site with less.
@@ -62,7 +67,7 @@ def propose(
 
     def options(site: Site) -> tuple[Candidate, ...]:
         problem, held_out = problems(site, weight_of(model, site), norm, statistics.get(site.name))
-        return tuple(_options(site, problem, held_out, settings))
+        return tuple(_options(site, problem, held_out, settings, work))
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
     menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
@@ -70,21 +75,61 @@ def propose(
     return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
 
 
-def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings) -> list[Candidate]:
+def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings, work: Work) -> list[Candidate]:
     """All candidates of one site, the dense one first; the given one alone where the choice is given."""
     if site.name in settings.fixed:
         name, rank = settings.fixed[site.name]
-        return [dense_candidate(site)] if name == DENSE else _candidates(site, FORMS[name], problem, held_out, [rank])
+        if name == DENSE:
+            return [dense_candidate(site)]
+        make = partial(_candidates, site, FORMS[name], problem, held_out, [rank])
+        return _remembered(work, site, (problem, held_out), (FORMS[name], rank), make)
     candidates = [dense_candidate(site)]
     for family in FORMS.menu(settings.forms):
-        form = best_variant(family, site.layer, problem)
-        if form is not None:
-            ranks = _ranks(site, form, problem, SHARES, settings.round_to)
-            fitted = _candidates(site, form, problem, held_out, ranks)
-            finer = _ranks(site, form, problem, _finer(SHARES), settings.round_to)
-            found = fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
-            candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
+        make = partial(_ladder, site, family, problem, held_out, settings.round_to)
+        found = _remembered(work, site, (problem, held_out), (family, settings.round_to, SHARES, BETWEEN), make)
+        candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
     return candidates
+
+
+def _ladder(
+    site: Site, family: Decomposition, problem: Problem, held_out: Problem | None, round_to: int
+) -> list[Candidate]:
+    """Candidates of one form in its best arrangement, fitted at the shares and interpolated between them."""
+    form = best_variant(family, site.layer, problem)
+    if form is None:
+        return []
+    ranks = _ranks(site, form, problem, SHARES, round_to)
+    fitted = _candidates(site, form, problem, held_out, ranks)
+    finer = _ranks(site, form, problem, _finer(SHARES), round_to)
+    return fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
+
+
+def _remembered(
+    work: Work, site: Site, seen: tuple[Problem | None, ...], asked: tuple, make: Callable[[], list[Candidate]]
+) -> list[Candidate]:
+    """Candidates of one form, from the folder of the run where they are there.
+
+    Ranks, errors and damages are kept, not the factors: a whole menu of those is several times as large as the network,
+    and what is chosen is fitted again with more steps.
+    """
+    if work.folder is None:
+        return make()
+    form, *how = asked
+    hashes = tuple(problem and problem.digest for problem in seen)
+    key = key_of("menu", hashes, site.layer.model_dump_json(), identity(form), MENU_STEPS, *how)
+    piece = work.remember(key, lambda: _piece(make()))
+    columns = (piece.tensors[name].tolist() for name in ("rank", "error", "damage"))
+    return [_priced(site, piece.text, tuple(rank), *losses) for rank, *losses in zip(*columns, strict=True)]
+
+
+def _piece(candidates: Sequence[Candidate]) -> Piece:
+    """Candidates of one form as tensors, and its arrangement; costs follow from the site."""
+    columns = {
+        "rank": torch.tensor([c.rank for c in candidates], dtype=torch.int64),
+        "error": torch.tensor([c.error for c in candidates], dtype=torch.float64),
+        "damage": torch.tensor([c.damage for c in candidates], dtype=torch.float64),
+    }
+    return Piece(columns, candidates[0].form if candidates else "")
 
 
 def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Menu:

@@ -16,8 +16,9 @@ from polyad.naming import put
 from polyad.progress import Progress, silent
 from polyad.records import Choice, Plan, Site, Statistics
 from polyad.sites import weight_of
-from polyad.solvers import fit, problems
+from polyad.solvers import fit_once, problems
 from polyad.threads import side_by_side
+from polyad.work import NOTHING_KEPT, Work
 
 FINAL_STEPS = 300
 """L-BFGS iterations of a chosen rank."""
@@ -52,6 +53,7 @@ def factorise(
     *,
     steps: int = FINAL_STEPS,
     progress: Progress = silent,
+    work: Work = NOTHING_KEPT,
 ) -> list[Factorised]:
     """Fit the factors that a plan asks for.
 
@@ -59,6 +61,8 @@ def factorise(
         model: the original network.
         plan: from `allocate`, or edited by hand.
         statistics: from `observe`; may be empty where the plan's norm needs no inputs.
+        steps: at most so many L-BFGS iterations.
+        work: where finished fits are kept and found.
 
     Raises:
         PlanError: the plan names a layer that the network does not have or that differs from it.
@@ -74,10 +78,10 @@ def factorise(
                 f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}."
             )
 
-    def work(choice: Choice) -> Factorised:
-        return _factorise_one(model, choice, norm, statistics.get(choice.site.name), steps)
+    def one(choice: Choice) -> Factorised:
+        return _factorise_one(model, choice, norm, statistics.get(choice.site.name), steps, work)
 
-    return list(progress(side_by_side(work, chosen), "fit", len(chosen)))
+    return list(progress(side_by_side(one, chosen), "fit", len(chosen)))
 
 
 def rebuild(model: nn.Module, fitted: Sequence[Factorised]) -> nn.Module:
@@ -118,11 +122,11 @@ def _check_fits(model: nn.Module, choice: Choice, name: str) -> None:
 
 
 def _factorise_one(
-    model: nn.Module, choice: Choice, norm: Metric, statistics: Statistics | None, steps: int
+    model: nn.Module, choice: Choice, norm: Metric, statistics: Statistics | None, steps: int, work: Work
 ) -> Factorised:
     site, form = choice.site, FORMS[choice.form]
     problem, unseen = problems(site, weight_of(model, site), norm, statistics)
-    found = fit(form, site.layer, problem, choice.rank, steps=steps)
+    found = fit_once(form, site.layer, problem, choice.rank, steps=steps, work=work)
     approximation = form.reconstruct(found.factors).reshape(problem.weight.shape)
     difference = problem.weight - approximation
     shift = None

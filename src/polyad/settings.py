@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+from polyad.errors import BudgetError
 from polyad.records import Rank, Record
 
 
@@ -19,6 +20,7 @@ class Options(TypedDict, total=False):
     fixed: Mapping[str, tuple[str, Rank]]
     stack: Sequence[str]
     split: Mapping[str, int | tuple[int, ...]]
+    memory: int | None
     seed: int
 
 
@@ -39,6 +41,8 @@ class Settings(Record):
         fixed: layers whose choice is given: name -> ("dense", ()) or (form, rank).
         split: linear layers that make several things side by side, to be treated as one layer for each: a pattern as in
             `ignore` -> how many equal parts, or the size of each.
+        memory: bytes that the statistics of the layers may take at once, what goes beyond it lying on disk; no limit by
+            default. The result does not depend on it.
         seed: of everything random.
     """
 
@@ -52,4 +56,9 @@ class Settings(Record):
     fixed: dict[str, tuple[str, Rank]] = {}
     stack: tuple[str, ...] = ()
     split: dict[str, int | tuple[int, ...]] = {}
+    memory: int | None = None
     seed: int = 0
+
+    def model_post_init(self, context: object) -> None:
+        if self.memory is not None and self.memory <= 0:
+            raise BudgetError(f"memory={self.memory} is no amount of memory: give bytes, such as 4_000_000_000.")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
-from polyad.errors import PolyadError
+from polyad.errors import PolyadError, notes_of
 
 app = typer.Typer(
     name="polyad",
@@ -115,10 +115,14 @@ def plan(
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
+    memory: o.Memory = None,
+    resume: o.Resume = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Decide only: an editable plan.json, to be carried out by `compress --plan`.
+
+    What an interrupted run has finished is kept in FILE.work; the same command with --resume goes on from there.
 
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
@@ -155,12 +159,15 @@ def compress(
     tokenizer: o.Tokenizer = None,
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
+    memory: o.Memory = None,
+    resume: o.Resume = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """A smaller network in a new folder, with plan, report and model card.
 
     Calibration inputs come from the training split of --data (no labels are looked at), figures from its test split.
+    What an interrupted run has finished is kept in DIR.work; the same command with --resume goes on from there.
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """
@@ -277,11 +284,11 @@ def main() -> None:
     try:
         app()
     except PolyadError as error:
-        sys.stderr.write(f"polyad: {error}\n")
+        sys.stderr.write("".join((f"polyad: {error}\n", *(f"note: {text}\n" for text in notes_of(error)))))
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
-            sys.stderr.write("polyad: interrupted; nothing was left behind\n")
+            sys.stderr.write(f"polyad: interrupted; {' '.join(notes_of(end)) or 'nothing was left behind'}\n")
         raise
     except Exception as error:  # the last resort: a failure still leaves with its code and its trace
         traceback.print_exc()

@@ -8,6 +8,7 @@ from polyad.checkpoint import read_plan
 from polyad.cli.console import bars, console, note, print_json, say
 from polyad.cli.opening import Data, chosen_settings, is_folder, open_network, open_splits, preprocessing_of
 from polyad.cli.recipe import written
+from polyad.cli.unfinished import unfinished
 from polyad.errors import BudgetError, ModelError
 from polyad.folders import check_writable
 from polyad.models import ModelSource
@@ -23,6 +24,7 @@ def run(
     out: Path,
     budget: list[str] | None,
     plan: Path | None,
+    resume: bool,
     plugin: list[Path] | None,
     as_json: bool,
     quiet: bool,
@@ -33,19 +35,21 @@ def run(
     wanted = Budget.parse(budget) if budget else None
     given = read_plan(plan) if plan else None
     check_writable(out)
-    source, data, settings = open_run(**options)
-    tell(source, data, quiet)
-    result = compress(
-        source.module,
-        data.calibration,
-        budget=wanted,
-        plan=given,
-        evaluation=data.evaluation,
-        source=source.spec,
-        progress=bars(quiet or as_json),
-        **dict(settings),
-    )
-    save(result, out, recipe=written(options | {"budget": budget, "plan": plan, "plugin": plugin}))
+    with unfinished(out, resume=resume, quiet=quiet or as_json) as work:
+        source, data, settings = open_run(**options)
+        tell(source, data, quiet)
+        result = compress(
+            source.module,
+            data.calibration,
+            budget=wanted,
+            plan=given,
+            evaluation=data.evaluation,
+            source=source.spec,
+            work=work,
+            progress=bars(quiet or as_json),
+            **dict(settings),
+        )
+        save(result, out, recipe=written(options | {"budget": budget, "plan": plan, "plugin": plugin}))
     if as_json:
         print_json(summary(result.report))
     elif not quiet:

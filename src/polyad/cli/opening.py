@@ -15,6 +15,7 @@ from polyad.checkpoint import PLAN, load_network, read_plan
 from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data
 from polyad.errors import DataError, ModelError
 from polyad.expand import parse_split
+from polyad.memory import parse_memory
 from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
 from polyad.pipeline import settings_of
@@ -118,6 +119,7 @@ def chosen_settings(
     fixed: Sequence[str] | None,
     split: Sequence[str] | None,
     stack: Sequence[str] | None,
+    memory: str | None = None,
     seed: int,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
@@ -132,6 +134,7 @@ def chosen_settings(
         fixed=parse_fixed(fixed or ()),
         split=parse_split(split or ()),
         stack=tuple(stack or ()),
+        memory=None if memory is None else parse_memory(memory),
         seed=seed,
     )
 

@@ -112,6 +112,18 @@ Tokenizer = Annotated[
         help="Cuts text into tokens (tok512.bin); a single tok*.bin beside the weights or the text by default.",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="AMOUNT",
+        help="Memory for the statistics of the layers, such as 4GB: the data is gone through several times, and the"
+        " rest lies on disk. The result is the same.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the unfinished work in OUT.work that an interrupted run left.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.", show_default=False)]

@@ -32,6 +32,7 @@ KEYS = {
     "tokenizer": "tokenizer",
     "batch_size": "batch_size",
     "seed": "seed",
+    "memory": "memory",
 }
 """What a recipe may hold -> the parameter of the command."""
 

@@ -6,13 +6,14 @@ destroying the tensor: any plain algorithm gives a good start there, and the exa
 conditioned for the refinement. Undoing it is one small multiplication of the factor that carries the mode.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
+from polyad.digests import digest
 from polyad.layers import LayerSpec
 from polyad.linalg import matrix_power, symmetric
 from polyad.metrics import Metric, held_out_norm
@@ -45,6 +46,12 @@ class Problem:
     def energy(self) -> float:
         """tr(W C W'), what relative errors are relative to."""
         return float(self.squared_norm(self.weight))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that makes it up."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return digest({name: tensor for name, tensor in parts.items() if tensor is not None})
 
     def squared_norm(self, difference: Tensor) -> Tensor:
         """tr(D C D') of (groups, out, n), summed over groups."""

@@ -1,0 +1,17 @@
+"""Hashes of tensors: equal for equal names, types, shapes and bits, and for nothing else."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over named tensors, in the order of their names."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
