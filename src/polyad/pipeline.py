@@ -165,7 +165,15 @@ def look(
     check_fixed(found, settings.fixed)
     if budget is not None:
         check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
-    statistics = observe(expanded.model, found.sites, fitted, held_out, progress=progress)
+    statistics = observe(
+        expanded.model,
+        found.sites,
+        fitted,
+        held_out,
+        curvature=METRICS[plan.metric if plan else settings.metric].needs_curvature,
+        seed=settings.seed,
+        progress=progress,
+    )
     return Observed(expanded, found, statistics, fitted, held_out)
 
 

@@ -27,7 +27,7 @@ class Settings(Record):
 
     Attributes:
         forms: names of the forms on the menu; all by default.
-        metric: the norm of the fits, "inputs" or "weights".
+        metric: the norm of the fits, "inputs", "curvature", "weights" ... (`polyad metrics`).
         allocator: how the budget is spent.
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.

@@ -38,7 +38,13 @@ Budgets = Annotated[
 Forms = Annotated[
     str | None, typer.Option("--forms", metavar="A,B", help="Forms on the menu; all of `polyad forms` by default.")
 ]
-Metric = Annotated[str, typer.Option("--metric", help="Norm of the fits: inputs (what the layer sees) or weights.")]
+Metric = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        help="Norm of the fits: inputs (what the layer sees), curvature, weights ...; see `polyad metrics`.",
+    ),
+]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, or none.")]
 Samples = Annotated[
