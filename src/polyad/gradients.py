@@ -120,7 +120,8 @@ def _listening(model: nn.Module, layers: Mapping[str, LayerSpec], sums: Mapping[
         def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
             if not output.requires_grad:  # nothing in front of it does; a leaf could not be changed in place behind it
                 output = output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
-            output.register_hook(add)
+            if output.requires_grad:  # not where the network turns gradients off
+                output.register_hook(add)
             return output
 
         return hook
