@@ -21,8 +21,8 @@ COLOURS = {
     "inputs": ("#3d8fd1", "full, shrunk (default)"),
 }
 TEXT = "#8a8a8a"
-WIDTH, HEIGHT, LEFT, TOP, GAP = 250, 190, 46, 64, 52
-TICKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
+WIDTH, HEIGHT, LEFT, TOP, GAP = 250, 190, 62, 64, 52
+TICKS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.8)
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> str:
@@ -36,6 +36,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
         f' font-size="12" fill="{TEXT}">',
         "<title>Held-out output error against the number of calibration images</title>",
         *_legend(),
+        f'<text transform="translate(14,{height / 2}) rotate(-90)" text-anchor="middle">relative output error on 1,000'
+        " held-out images (log)</text>",
     ]
     for line, network in enumerate(networks):
         for column, form in enumerate(forms):
@@ -79,6 +81,9 @@ def _panel(rows: Sequence[dict[str, Any]], title: str) -> list[str]:
         points = " ".join(at(size, error) for size, error in sorted(known.items()))
         dashes = ' stroke-dasharray="5 4"' if len(found) == 1 else ""
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
+        for point in points.split() if len(found) > 1 else []:
+            x, y = point.split(",")
+            parts.append(f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>')
     return parts
 
 

@@ -17,7 +17,7 @@ METRICS.register(
     "inputs_diagonal",
     Metric(
         name="inputs_diagonal",
-        summary="the diagonal alone: how much each input varies; for very few inputs",
+        summary="the diagonal of it alone: how much each input varies",
         needs_inputs=True,
         matrix=diagonal_norm,
         source="Hsu et al., ICLR 2022 (weighted SVD)",

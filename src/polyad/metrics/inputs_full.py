@@ -14,5 +14,11 @@ def full_norm(site: Site, statistics: Statistics) -> Tensor:
 
 METRICS.register(
     "inputs_full",
-    Metric("inputs_full", "the same without shrinkage, for comparison", True, full_norm, source="Zhang et al., 2016"),
+    Metric(
+        "inputs_full",
+        "the norm of inputs without its shrinkage, for comparison",
+        True,
+        full_norm,
+        source="Zhang et al., 2016",
+    ),
 )

@@ -31,7 +31,7 @@ METRICS.register(
     "inputs_modes",
     Metric(
         name="inputs_modes",
-        summary="a Kronecker product over input channels and kernel positions; for few inputs",
+        summary="a Kronecker product of it over input channels and kernel positions",
         needs_inputs=True,
         matrix=modes_norm,
         source="Van Loan and Pitsianis, 1993 (Kronecker approximation)",
