@@ -60,6 +60,26 @@ def test_it_does_not_depend_on_how_images_come_in_batches() -> None:
     assert weight(32, batch=32) == pytest.approx(weight(32, batch=1), rel=1e-4)
 
 
+def test_windows_of_one_image_stay_together() -> None:
+    """A network that flattens samples and positions into one axis: the same noise as with both."""
+
+    class Flat(nn.Module):
+        def __init__(self, flat: bool) -> None:
+            super().__init__()
+            self.inner, self.flat = nn.Linear(8, 8), flat
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x.flatten(0, 1) if self.flat else x).view(x.shape)
+
+    x = images(20, 0).flatten(2).mT
+    found = []
+    for flat in (True, False):
+        model = Flat(flat).eval()
+        sites = trace(model, Batch((x[:2],))).sites
+        found.append(observe(model, sites, as_batches(x.split(7)))["inner"].noise)
+    assert torch.allclose(found[0], found[1], rtol=1e-4)
+
+
 def test_a_single_image_says_nothing_of_the_noise() -> None:
     assert weight(1) == UNKNOWN
 

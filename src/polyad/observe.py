@@ -69,14 +69,19 @@ class _Moments:
         self.layer, self.calls = layer, 0
         self.parts = [_Sums.zero(layer) for _ in range(1 if layer.kind == "embedding" else halves)]
 
-    def add(self, x: Tensor, first: int | None) -> None:
-        """The input of one call; `first` is the number of its first sample, None where that is not known."""
+    def add(self, x: Tensor, samples: range | None) -> None:
+        """The input of one call.
+
+        Args:
+            samples: the numbers of the samples that it belongs to, each with as many entries of the first axis of `x`
+                (windows, positions) one after another; None where they are not known.
+        """
         x = x.unsqueeze(0) if x.dim() == self.layer.dims + 1 else x  # one sample without its axis
-        first = self.calls if first is None else first
+        first, each = (self.calls, 1) if samples is None else (samples.start, max(1, len(x) // max(len(samples), 1)))
         self.calls += 1
-        halves = len(self.parts)
+        numbers = torch.arange(len(x), device=x.device) // each + first
         for at, part in enumerate(self.parts):
-            own = x[(at - first) % halves :: halves]
+            own = x[numbers % len(self.parts) == at] if len(self.parts) > 1 else x
             if len(own):
                 part.add(self.layer, own)
 
@@ -147,11 +152,11 @@ def _collect(
 ) -> dict[str, _Moments]:
     layers = {name: site.layer.member for site in sites for name in site.modules}
     moments = {name: _Moments(layer, halves) for name, layer in layers.items()}
-    first: int | None = 0  # number of the first sample of the batch
+    samples: range | None = range(0)  # numbers of those of the batch
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            moments[name].add(args[0] if args else kwargs["input"], first)
+            moments[name].add(args[0] if args else kwargs["input"], samples)
 
         return hook
 
@@ -159,14 +164,16 @@ def _collect(
     try:
         with torch.no_grad(), evaluating(model):
             for batch in progress(batches, "observe"):
-                if isinstance(batch, Call):
-                    first = None
+                samples = None if isinstance(batch, Call) or samples is None else _following(samples, batch.size)
                 run_on(model, batch, "a calibration batch")
-                first = None if first is None else first + batch.size
     finally:
         for handle in handles:
             handle.remove()
     return moments
+
+
+def _following(samples: range, size: int) -> range:
+    return range(samples.stop, samples.stop + size)
 
 
 def _joined(found: Sequence[Statistics]) -> Statistics:
