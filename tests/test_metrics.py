@@ -7,6 +7,7 @@ from torch import nn
 from polyad.batches import Batch
 from polyad.budget import Budget
 from polyad.metrics import METRICS
+from polyad.metrics.moments import input_moment, shrinkage
 from polyad.observe import observe
 from polyad.pipeline import compress
 from polyad.propose import propose
@@ -73,10 +74,16 @@ def test_the_input_norm_is_the_covariance_where_a_constant_is_free(bias: bool) -
     seen = observe(model, [site], [Batch((x,))])[site.name]
     rows = nn.functional.unfold(x.double(), 3, padding=1).transpose(1, 2).flatten(0, 1)
     expected = torch.cov(rows.T, correction=0) if bias else rows.T @ rows / len(rows)
-    found = METRICS["inputs"].matrix(site, seen)[0]
+    full, shrunk, diagonal = (
+        METRICS[name].matrix(site, seen)[0] for name in ("inputs_full", "inputs", "inputs_diagonal")
+    )
     off = ~torch.eye(len(expected), dtype=torch.bool)
-    assert torch.allclose(found[off], 0.99 * expected[off], rtol=1e-4, atol=1e-4)
-    assert torch.allclose(found.diagonal(), expected.diagonal(), rtol=1e-4)
+    weight = float(shrinkage(input_moment(site, seen), seen.noise))
+    assert 0 < weight < 0.5
+    assert torch.allclose(full[off], expected[off], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(shrunk[off], (1 - weight) * expected[off], rtol=1e-4, atol=1e-4)
+    for found in (full.diagonal(), shrunk.diagonal(), diagonal):
+        assert torch.allclose(found, expected.diagonal(), rtol=1e-4)
 
 
 def test_the_damage_of_the_menu_is_on_inputs_that_no_fit_has_seen() -> None:

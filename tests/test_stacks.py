@@ -115,7 +115,7 @@ def test_every_layer_of_a_stack_equals_its_reconstruction(form: str, tmp_path: P
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_stack_is_exact_at_the_largest_rank(form: str, metric: str) -> None:
     model, inputs, found = traced()
-    statistics = observe(model, found.sites, as_batches([inputs]))
+    statistics = observe(model, found.sites, as_batches([inputs]), curvature=True)
     for site in found.sites[1:]:
         if FORMS[form].refuses(site.layer):
             continue

@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from uuid import uuid4
 
 import torch
@@ -59,6 +60,8 @@ def gather(
     fitted: Sequence[Batch | Call],
     held_out: Sequence[Batch] = (),
     *,
+    curvature: bool = False,
+    seed: int = 0,
     memory: int | None = None,
     work: Work = NOTHING_KEPT,
     progress: Progress = silent,
@@ -71,6 +74,8 @@ def gather(
         fitted: calibration batches. A function in their place is called once for each time that the data is gone
             through, and its statistics are not kept for another run.
         held_out: batches that no fit sees.
+        curvature: whether the moments of the gradients at the outputs are wanted too.
+        seed: of the labels drawn for those.
         memory: bytes that statistics may take at once; no limit by default.
         work: the folder of the run.
 
@@ -82,9 +87,12 @@ def gather(
     rooms = {site.name: room(site, held_out=bool(held_out)) for site in sites}
     parts = _parts(sites, rooms, memory)
     spills = len(parts) > 1
+    look = partial(_observed, model, fitted, held_out, curvature, seed, progress)
     keys = fingerprints(model, sites, fitted, held_out) if work.folder is not None else None
+    if keys is not None and curvature:
+        keys = {name: key_of("statistics", key, "curvature", seed) for name, key in keys.items()}
     if keys is None and not spills:
-        return observe(model, sites, fitted, held_out, progress=progress)
+        return look(sites)
     temporary = tempfile.mkdtemp(prefix="polyad-") if work.folder is None else None
     work = work if temporary is None else Work(temporary)
     keys = keys or {site.name: key_of("statistics", uuid4().hex) for site in sites}
@@ -97,16 +105,28 @@ def gather(
         pieces = {site.name: work.find(keys[site.name]) for site in part}
         found = {name: _from_piece(piece) for name, piece in pieces.items() if piece is not None}
         missing = [site for site in part if site.name not in found]
-        made = observe(model, missing, fitted, held_out, progress=progress) if missing else {}
+        made = look(missing) if missing else {}
         for name, statistics in made.items():
             work.keep(keys[name], _piece(statistics))
-        return found | made
+        return {**found, **made}
 
     if not spills:
         return one_pass(sites)
     for part in parts:
         one_pass(part)
     return on_disk
+
+
+def _observed(
+    model: nn.Module,
+    fitted: Sequence[Batch | Call],
+    held_out: Sequence[Batch],
+    curvature: bool,
+    seed: int,
+    progress: Progress,
+    sites: Sequence[Site],
+) -> Mapping[str, Statistics]:
+    return observe(model, sites, fitted, held_out, curvature=curvature, seed=seed, progress=progress)
 
 
 def _parts(sites: Sequence[Site], rooms: Mapping[str, int], memory: int | None) -> list[list[Site]]:

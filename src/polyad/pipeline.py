@@ -181,8 +181,17 @@ def look(
     check_fixed(found, settings.fixed)
     if budget is not None:
         check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
+    metric = METRICS[plan.metric if plan else settings.metric]
     statistics = gather(
-        expanded.model, found.sites, fitted, held_out, memory=settings.memory, work=work, progress=progress
+        expanded.model,
+        found.sites,
+        fitted,
+        held_out,
+        curvature=metric.needs_curvature,
+        seed=settings.seed,
+        memory=settings.memory,
+        work=work,
+        progress=progress,
     )
     return Observed(expanded, found, statistics, fitted, held_out)
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polyad.cost import site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
@@ -61,9 +61,11 @@ def propose(
     """
     norm = METRICS[settings.metric]
     check_fixed(trace, settings.fixed)
-    unseen = next((site.name for site in trace.sites if site.name not in statistics), None)
-    if norm.needs_inputs and unseen is not None:
-        raise DataError(f"The {norm.name} norm needs inputs of {unseen}; give data, or take the weights norm.")
+    for site in trace.sites:
+        if missing := norm.lacks(statistics.get(site.name)):
+            raise DataError(
+                f"The {norm.name} norm needs {missing} of {site.name}; give data, or take the weights norm."
+            )
 
     def options(site: Site) -> tuple[Candidate, ...]:
         problem, held_out = problems(site, weight_of(model, site), norm, statistics.get(site.name))
@@ -179,10 +181,16 @@ def _candidates(
     found = []
     for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
         approximation = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
-        damage = fitted.error if held_out is None else held_out.relative(approximation)
-        damage *= len(site.modules)  # a stack counts as often as it has layers
+        damage = _damage(site, held_out or problem, approximation)
         found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))
     return found
+
+
+def _damage(site: Site, problem: Problem, approximation: Tensor) -> float:
+    """What adds up over sites: nats where the norm knows the loss, else relative errors."""
+    if problem.left is not None:
+        return float(problem.squared_norm(problem.weight - approximation)) / 2
+    return problem.relative(approximation) * len(site.modules)  # a stack counts as often as it has layers
 
 
 def _interpolated(

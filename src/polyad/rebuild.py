@@ -32,7 +32,7 @@ class Factorised:
         choice: what the plan says.
         factors: (groups, ...) each, float64.
         error: relative, in the norm of the fit.
-        held_out_error: relative output error on held-out inputs, or None.
+        held_out_error: the same on held-out inputs, or None.
         weight_error: relative, in the plain norm.
         shift: (out,) of each layer of the site, one after another: what the output lacks on average and a bias or batch
             norm has to give back, or None.
@@ -73,9 +73,10 @@ def factorise(
     for choice in chosen:
         check_fits(model, choice)
         check_rank(choice.site, choice.form, choice.rank)
-        if norm.needs_inputs and choice.site.name not in statistics:
+        if missing := norm.lacks(statistics.get(choice.site.name)):
             raise PlanError(
-                f"The plan fits in the {norm.name} norm, which needs calibration data for {choice.site.name}."
+                f"The plan fits in the {norm.name} norm, which needs {missing} of {choice.site.name}: give calibration"
+                " data."
             )
 
     def one(choice: Choice) -> Factorised:

@@ -113,6 +113,10 @@ class Statistics:
         moment: (groups, n, n) float64, E[x x']; (groups, n), its diagonal, for the one-hot rows of an embedding.
         held_out: the same moment over images that no fit looks at, or None.
         held_out_mean: likewise.
+        noise: (groups,) sum of the squared errors that the entries of `moment` off its diagonal are expected to have,
+            as correlations; None for a diagonal, and where a single sample says nothing of it.
+        curvature: (groups, out, out) float64, second moment of the gradients at the outputs, summed over the positions
+            of a sample, labels drawn from the network's own prediction; None where nothing asked for it.
     """
 
     count: int
@@ -120,6 +124,8 @@ class Statistics:
     moment: Tensor
     held_out: Tensor | None = None
     held_out_mean: Tensor | None = None
+    noise: Tensor | None = None
+    curvature: Tensor | None = None
 
 
 class Preprocessing(Record):
@@ -139,7 +145,7 @@ class Candidate(Record):
     """One way to carry one site: its cost, and the damage it is predicted to do.
 
     `error` is relative in the norm that the fit minimises; `damage` is what allocators add up: the relative output
-    error on held-out inputs where there are any, else `error`.
+    error on held-out inputs where there are any, else `error`; in the curvature norm nats.
     """
 
     site: str

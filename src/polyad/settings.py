@@ -30,7 +30,7 @@ class Settings(Record):
     Attributes:
         forms: names of the forms on the menu, variants among them ("block_term/4"), or ("all",); by default those that
             `polyad forms` marks.
-        metric: the norm of the fits, "inputs" or "weights".
+        metric: the norm of the fits, "inputs", "curvature", "weights" ... (`polyad metrics`).
         allocator: how the budget is spent.
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.

@@ -33,7 +33,8 @@ def _rows(what: str) -> list[dict[str, Any]]:
         found = [ALLOCATORS[name] for name in ALLOCATORS]
         return [{"name": one.name, "summary": one.summary, "source": one.source} for one in found]
     if what == "metrics":
-        return [{"name": name, "summary": METRICS[name].summary} for name in METRICS]
+        norms = [METRICS[name] for name in METRICS]
+        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in norms]
     return [{"name": name, "summary": ZOO[name].summary, "source": ZOO[name].source} for name in ZOO]
 
 

@@ -62,7 +62,13 @@ Plugin = Annotated[
         help="Forms of your own: the file is run and registers them; may be repeated.",
     ),
 ]
-Metric = Annotated[str, typer.Option("--metric", help="Norm of the fits: inputs (what the layer sees) or weights.")]
+Metric = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        help="Norm of the fits: inputs (what the layer sees), curvature, weights ...; see `polyad metrics`.",
+    ),
+]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, or none.")]
 Samples = Annotated[

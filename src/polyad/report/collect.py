@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from polyad.decompositions.base import FORMS
-from polyad.linalg import eigh_descending
+from polyad.linalg import eigh_descending, matrix_power
 from polyad.metrics import METRICS
 from polyad.outcome import Amount, Evaluation, FormRefusal, Report, SiteReport
 from polyad.rebuild import Factorised
@@ -105,13 +105,13 @@ def _row(evidence: Evidence, choice: Choice, fitted: Factorised | None) -> SiteR
 def _energy(evidence: Evidence, choice: Choice) -> tuple[float, ...]:
     """Share of the output energy that the best linear approximation of rank 0, 1, 2 ... leaves out.
 
-    The eigenvalues of W C W' are the energies of the output's principal components.
+    The eigenvalues of G^1/2 W C W' G^1/2 are the energies of the output's principal components.
     """
     site = choice.site
     norm = METRICS[evidence.plan.metric]
     problem, _ = problems(site, weight_of(evidence.model, site), norm, evidence.statistics.get(site.name))
-    weighted = times(problem.weight, problem.matrix)
-    values, _ = eigh_descending(weighted @ problem.weight.mT)
+    weight = problem.weight if problem.left is None else matrix_power(problem.left, 0.5) @ problem.weight
+    values, _ = eigh_descending(times(weight, problem.matrix) @ weight.mT)
     energy = values.sum(0)
     if not energy.sum() > 0:
         return ()

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
-from polyad.solvers.problem import Problem, times
+from polyad.solvers.problem import Problem
 
 MEMORY = 20
 """Pairs that L-BFGS keeps."""
@@ -41,7 +41,8 @@ def minimise(objective: Objective, factors: Sequence[Tensor], steps: int) -> lis
 
 
 class Descent:
-    """The relative error as a function of all factors, for forms whose outputs stand in several of them.
+    """The relative error as a function of all factors: for forms whose outputs stand in several of them, and for groups
+    that share the output factor while each has a norm of its own over the outputs.
 
     Args:
         problem: weight (groups, out, n) and norm, in whitened coordinates.
@@ -60,7 +61,7 @@ class Descent:
         found = self.form.contracted(leaves)
         with torch.no_grad():
             difference = found.reshape(self.problem.weight.shape) - self.problem.weight
-            weighted = times(difference, self.problem.matrix)
+            weighted = self.problem.weighted(difference)
             value = float((weighted * difference).sum()) / self.scale
         found.backward((2 / self.scale * weighted).reshape(found.shape))
         return value, [leaf.grad for leaf in leaves]  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """Fit the factors of a form to a weight in a norm: `fit` at one rank, `fit_path` along rising ranks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from torch import Tensor
@@ -62,7 +62,7 @@ def fit_path(
     order = None
     if form.reorders:
         order = form.sorted_outputs(problem.weight, layer)
-        problem = replace(problem, weight=problem.weight.gather(1, order.unsqueeze(-1).expand_as(problem.weight)))
+        problem = problem.reordered(order)
     view = problem.whitened(form, layer)
     fits, previous = [], None
     for rank in ranks:
@@ -77,7 +77,8 @@ def _fit_one(
 ) -> Fit:
     """The best of the plain start and its refinement; grown from the smaller rank where that is better."""
     start = _measured(form, view, rank, form.start(view.target, rank))
-    if start.error < EXACT or (view.problem.matrix is None and form.start_is_optimal):
+    plain = view.problem.matrix is None and view.problem.left is None
+    if start.error < EXACT or (plain and form.start_is_optimal):
         return start
     shapes = form.factor_shapes(layer, rank)
     found = [start]
@@ -88,7 +89,7 @@ def _fit_one(
     origin = found[-1] if form.additive else start
     found.append(_measured(form, view, rank, _refined(form, layer, view, origin.factors, shapes, steps)))
     best = min(found, key=lambda one: one.error)
-    if form.norm_bounded and (split := elimination_of(form)) is not None:
+    if form.norm_bounded and view.problem.left is None and (split := elimination_of(form)) is not None:
         limit = min(most(best.error), max(best.error, previous.error if previous else 1.0))
         bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
         return _measured(form, view, rank, bounded)
@@ -104,7 +105,7 @@ def _refined(
     steps: int,
 ) -> list[Tensor]:
     split = elimination_of(form)
-    if split is None:
+    if split is None or view.problem.left is not None:
         return Descent(form, view.problem).refine(factors, steps)
     return Projection(form, split, view.problem, form.sizes(layer), shapes).refine(factors, steps)
 

@@ -1,9 +1,14 @@
 """A weight to be approximated and the norm that counts, prepared once per layer and view.
 
+The norm of an error D is tr(G D C D'), with C over the inputs and G over the outputs (the identity in most norms).
+
 Mode-wise whitening: the norm C is approximated by a Kronecker product of one matrix per input mode (its partial
 traces). Multiplying the weight by their square roots turns the weighted problem into nearly a plain one, without
 destroying the tensor: any plain algorithm gives a good start there, and the exact norm, transformed likewise, is well
 conditioned for the refinement. Undoing it is one small multiplication of the factor that carries the mode.
+
+Where one factor alone carries the outputs G goes the same way, and exactly so: G^1/2 W is fitted in the norm of C.
+Where groups share that factor their mean G is taken out, and what is left of each stays in the problem.
 """
 
 from dataclasses import dataclass, fields
@@ -32,19 +37,21 @@ def times(rows: Tensor, matrix: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """Approximate `weight` in the norm of `matrix`.
+    """Approximate `weight` in the norm of `matrix` and `left`.
 
     Attributes:
         weight: (groups, out, n) float64.
-        matrix: (groups, n, n) float64, positive definite; (groups, n) where it is diagonal; None for the plain norm.
+        matrix: C (groups, n, n) float64, positive definite; (groups, n) where it is diagonal; None for the identity.
+        left: G (groups, out, out) float64, positive definite; None for the identity.
     """
 
     weight: Tensor
     matrix: Tensor | None
+    left: Tensor | None = None
 
     @cached_property
     def energy(self) -> float:
-        """tr(W C W'), what relative errors are relative to."""
+        """tr(G W C W'), what relative errors are relative to."""
         return float(self.squared_norm(self.weight))
 
     @cached_property
@@ -54,8 +61,21 @@ class Problem:
         return digest({name: tensor for name, tensor in parts.items() if tensor is not None})
 
     def squared_norm(self, difference: Tensor) -> Tensor:
-        """tr(D C D') of (groups, out, n), summed over groups."""
-        return (times(difference, self.matrix) * difference).sum()
+        """tr(G D C D') of (groups, out, n), summed over groups."""
+        return (self.weighted(difference) * difference).sum()
+
+    def weighted(self, difference: Tensor) -> Tensor:
+        """G D C (groups, out, n), half the gradient of the squared norm."""
+        right = times(difference, self.matrix)
+        return right if self.left is None else self.left @ right
+
+    def reordered(self, order: Tensor) -> "Problem":
+        """The same with its outputs in another order (groups, out)."""
+        weight = self.weight.gather(1, order.unsqueeze(-1).expand_as(self.weight))
+        if self.left is None:
+            return Problem(weight, self.matrix)
+        rows = self.left.gather(1, order.unsqueeze(-1).expand_as(self.left))
+        return Problem(weight, self.matrix, rows.gather(2, order.unsqueeze(1).expand_as(rows)))
 
     def relative(self, approximation: Tensor) -> float:
         """Relative error of an approximation (groups, out, n)."""
@@ -74,10 +94,28 @@ class Problem:
         sizes = form.sizes(layer)
         single = {letter for letter in sizes if sum(letter in letters for letters in form.letters) == 1}
         modes = tuple((letter, size) for letter, size in sizes.items() if letter not in form.outputs)
-        key = (modes, frozenset(single), tuple(sizes[letter] for letter in form.outputs), any(form.shared))
+        outputs = tuple((letter, sizes[letter]) for letter in form.outputs)
+        key = (modes, frozenset(single), outputs, any(form.shared))
         if key not in self._whitened:
-            self._whitened[key] = _whiten(self, modes, single, key[2], any(form.shared))
+            own = form.outputs if len(outputs) == 1 and form.outputs in single else None
+            problem, undo = self._without_left(own, together=any(form.shared))
+            found = _whiten(problem, modes, single, tuple(size for _, size in outputs), any(form.shared))
+            self._whitened[key] = Whitened(found.problem, found.shape, found.undo | undo)
         return self._whitened[key]
+
+    def _without_left(self, letter: str | None, *, together: bool) -> tuple["Problem", dict[str, Tensor]]:
+        """G taken into the weight: all of it, or its mean where groups share factors.
+
+        Args:
+            letter: of the outputs where a single factor carries them, else None.
+        """
+        if self.left is None or letter is None:
+            return self, {}
+        together = together and len(self.left) > 1
+        left = self.left.mean(0, keepdim=True) if together else self.left
+        root, inverse = matrix_power(left, 0.5), matrix_power(left, -0.5)
+        rest = symmetric(inverse @ self.left @ inverse) if together else None
+        return Problem(root @ self.weight, self.matrix, rest), {letter: inverse}
 
 
 def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> tuple[Problem, Problem | None]:
@@ -86,9 +124,10 @@ def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | 
     flat = weight.detach().to("cpu", torch.float64).flatten(2)
     if norm.matrix is None or statistics is None:
         return _fair(Problem(flat, None), site), None
+    left = None if norm.left is None else norm.left(site, statistics)
     unseen = held_out_norm(site, statistics)
-    fitted = _fair(Problem(flat, norm.matrix(site, statistics)), site)
-    return fitted, None if unseen is None else _fair(Problem(flat, unseen), site)
+    fitted = _fair(Problem(flat, norm.matrix(site, statistics), left), site)
+    return fitted, None if unseen is None else _fair(Problem(flat, unseen, left), site)
 
 
 def _fair(problem: Problem, site: Site) -> Problem:
@@ -99,12 +138,13 @@ def _fair(problem: Problem, site: Site) -> Problem:
     layers = len(site.modules)
     if layers == 1:
         return problem
-    products = (times(problem.weight, problem.matrix) * problem.weight).sum((1, 2))
+    products = (problem.weighted(problem.weight) * problem.weight).sum((1, 2))
     energy = products.reshape(layers, -1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)
     share = (1 / energy).repeat_interleave(len(products) // layers)
     if problem.matrix is None:
         return Problem(problem.weight, share.unsqueeze(1).expand(-1, problem.weight.shape[2]).contiguous())
-    return Problem(problem.weight, problem.matrix * share.reshape(-1, *(1,) * (problem.matrix.dim() - 1)))
+    scaled = problem.matrix * share.reshape(-1, *(1,) * (problem.matrix.dim() - 1))
+    return Problem(problem.weight, scaled, problem.left)
 
 
 @dataclass(frozen=True)
@@ -114,7 +154,7 @@ class Whitened:
     Attributes:
         problem: weight and norm, transformed.
         shape: (out, ...) of the view: sizes of its output and input letters.
-        undo: per whitened letter the inverse transformation (groups or 1, size, size).
+        undo: per whitened letter, of inputs or outputs, the inverse transformation (groups or 1, size, size).
     """
 
     problem: Problem
@@ -152,7 +192,7 @@ def _whiten(
             matrix = along(along(matrix, inverse, axis + 1), inverse, axis + 1 + len(modes))
         undo[letter] = inverse
     flat = matrix.reshape(groups, n) if diagonal else symmetric(matrix.reshape(groups, n, n))
-    return Whitened(Problem(weight.flatten(2), flat), shape, undo)
+    return Whitened(Problem(weight.flatten(2), flat, problem.left), shape, undo)
 
 
 def _partial_trace(matrix: Tensor, axis: int, count: int) -> Tensor:
