@@ -22,7 +22,7 @@ from polyad.trace import trace
 from polyad.work import Work
 
 WIDE = """  # layers with many inputs and few outputs, side by side
-import hashlib, json, resource, sys
+import hashlib, json, sys
 import torch
 from torch import nn
 import polyad
@@ -31,7 +31,9 @@ WIDTH, LAYERS, RANK = 512, 48, 1
 
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # not ru_maxrss, which begins with what the parent process held when it started this one
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 class Wide(nn.Module):
@@ -69,6 +71,7 @@ def compressed(folder: Path, memory: int) -> dict:
     return json.loads(ran.stdout)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_what_is_held_is_bounded_and_the_result_the_same(tmp_path: Path) -> None:
     limit = 30_000_000
     free, bounded = compressed(tmp_path, 0), compressed(tmp_path, limit)
