@@ -44,6 +44,7 @@ class Decomposition(ABC):
         default: whether the menu offers it where no forms are named.
         start_is_optimal: whether `start` is the best fit in the plain norm.
         additive: whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of r.
+        many_optima: whether descents from different starts end in optima of different worth, so that several are tried.
         reorders: whether it sorts the outputs before it fits; then the last factor is their order (groups, out).
         norm_bounded: whether its terms are kept small at the price of a slightly larger error.
     """
@@ -59,6 +60,7 @@ class Decomposition(ABC):
     default: bool = False
     start_is_optimal: bool = False
     additive: bool = False
+    many_optima: bool = False
     reorders: bool = False
     norm_bounded: bool = False
 
@@ -105,6 +107,12 @@ class Decomposition(ABC):
     def view(self) -> str:
         """Letters of the weight, without the groups."""
         return self.equation.split("->")[1].replace(BATCH, "")
+
+    @cached_property
+    def term_letter(self) -> str | None:
+        """The letter that counts the terms of a sum of rank-one terms: it stands in all factors."""
+        common = set.intersection(*map(set, self.letters)) - set(self.view)
+        return common.pop() if len(common) == 1 else None
 
     def rank_letters(self, layer: LayerSpec) -> str:
         """The rank letters in the order of a rank tuple (order of appearance)."""

@@ -34,6 +34,7 @@ class CP(Decomposition):
     on_request = {"cp/stable": "the norms of its terms are bounded"}
     default = True
     additive = True
+    many_optima = True
 
     def __init__(self, stable: bool = False) -> None:
         if stable:

@@ -32,6 +32,7 @@ class CP4(Decomposition):
     source = "Lebedev et al., ICLR 2015; stable: Phan et al., ECCV 2020"
     on_request = {"cp4/stable": "the norms of its terms are bounded"}
     additive = True
+    many_optima = True
 
     def __init__(self, stable: bool = False) -> None:
         if stable:

@@ -36,6 +36,7 @@ class TensorRing(Decomposition):
         " and its channels are convolved one by one."
     )
     source = "Zhao et al., 2016; Wang et al., CVPR 2018"
+    many_optima = True
     own = {"z": "channels of the bond"}
 
     def __init__(self, order: str = "ihwo", bond: int = 2) -> None:
