@@ -20,8 +20,8 @@ from polyad.metrics.moments import input_norm
 from polyad.records import Site, Statistics
 
 SHRINKAGE = 0.9
-"""Weight of the identity, the best of .1, .5, .8, .9 and 1 on ResNet-20 (docs/norms.md): what G adds to the inputs norm is
-mostly how much each layer's output matters, and not which of its directions."""
+"""Weight of the identity, the best of .1, .5, .8, .9 and 1 on ResNet-20 (docs/norms.md): what G adds to the inputs norm
+is mostly how much each layer's output matters, and not which of its directions."""
 
 NOTHING = 1e-12
 """Instead of a mean eigenvalue of zero, where the loss does not depend on a group's outputs at all."""
