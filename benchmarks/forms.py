@@ -139,12 +139,13 @@ def run(network: Network, names: Sequence[str], layers: int | None, out: Path | 
     """Measure one network, or what is left of it."""
     path = path_of(network.name, out)
     results = read(path) if path.exists() else Results(network.name)
-    results.settings = {"inputs": network.inputs, "layers": network.layers, "steps": STEPS, "held_out": HELD_OUT}
     opened = network.open(data_folder())
     sites = network.sites(opened[0], opened[1][0])
+    results.settings = {"steps": STEPS, "held_out": HELD_OUT, "sites": len(sites)}
     if layers is not None and layers < len(sites):
         sites = [sites[(len(sites) - 1) * at // max(layers - 1, 1)] for at in range(layers)]
     measure(results, opened, sites, names, lambda now: write(path, now))
+    write(path, results)
     return path
 
 

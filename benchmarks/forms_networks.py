@@ -135,7 +135,7 @@ _ALL = (
         "mobilenet_v2",
         "MobileNetV2",
         f"{IMAGENET_IMAGES} images of the ImageNet sample",
-        "the first convolution of every shape: 19 of the 34 that are 1x1, 7 of the 17 depthwise ones, the stem",
+        "the first convolution of every shape: 19 of the 34 1x1 ones, 7 of the 17 depthwise ones, the stem",
         open_mobilenet,
         first_of_each_shape,
     ),
