@@ -3,7 +3,8 @@
     POLYAD_DATA=... python benchmarks/forms_choices.py
 
 On four layers every arrangement is fitted in the input norm at a half and a quarter of the parameters, and tucker2_cp
-at several numbers of terms; the file says what was chosen and what would have been best.
+at several numbers of terms, and some forms with more steps; the file says what was chosen and what would have been
+best.
 """
 
 import sys
@@ -32,6 +33,9 @@ FAMILIES = ("block_term", "tt", "tr", "coupled_cp", "group_svd")
 SHARES = (0.5, 0.25)
 TERMS = (1, 1.5, 2, 3, 4)
 """Terms of the CP in tucker2_cp per channel that is kept; its `ranks` take one and a half."""
+
+MORE, SLOW = 250, ("cp", "cp4", "block_term", "tucker2")
+"""Steps that show whether a fit has converged, and of which forms."""
 
 
 def cases(network: str) -> Iterator[tuple[str, LayerSpec, Problem]]:
@@ -66,6 +70,14 @@ def terms(layer: LayerSpec, problem: Problem, share: float) -> tuple[str, dict[s
     return _text(chosen), errors
 
 
+def more_steps(layer: LayerSpec, problem: Problem, name: str, share: float) -> tuple[str, dict[str, float]]:
+    """The same of the number of L-BFGS steps at one rank."""
+    form = FORMS[name]
+    rank = form.ranks(layer, problem.whitened(form, layer).target, [share])[-1]
+    errors = {f"{steps} steps": fit(form, layer, problem, rank, steps=steps).error for steps in (STEPS, MORE)}
+    return f"{STEPS} steps", errors
+
+
 def _rank(form: Decomposition, layer: LayerSpec, share: float, per_channel: float) -> Rank:
     """The largest rank within a share that keeps one proportion of both channel modes."""
     size, most = form.sizes(layer), form.max_rank(layer)
@@ -81,26 +93,26 @@ def _text(rank: Rank) -> str:
     return "x".join(map(str, rank))
 
 
+def rows_of(network: str, site: str, layer: LayerSpec, problem: Problem, share: float) -> list[dict[str, Any]]:
+    """One layer at one share."""
+    found = {family: variants(layer, problem, family, share) for family in FAMILIES}
+    found["tucker2_cp"] = terms(layer, problem, share)
+    found |= {f"{name}, steps": more_steps(layer, problem, name, share) for name in SLOW}
+    rows = []
+    for form, (chosen, errors) in found.items():
+        best = min(errors, key=lambda name: errors[name])
+        of_chosen, of_best = (float(f"{errors[name]:.4g}") for name in (chosen, best))
+        row = {"network": network, "site": site, "form": form, "share": share}
+        rows.append(row | {"chosen": chosen, "error": of_chosen, "best": best, "best_error": of_best})
+    return rows
+
+
 def main() -> None:
     rows: list[dict[str, Any]] = []
     for network in LAYERS:
         for site, layer, problem in cases(network):
             for share in SHARES:
-                found = {family: variants(layer, problem, family, share) for family in FAMILIES}
-                for form, (chosen, errors) in {**found, "tucker2_cp": terms(layer, problem, share)}.items():
-                    best = min(errors, key=lambda name: errors[name])
-                    rows.append(
-                        {
-                            "network": network,
-                            "site": site,
-                            "form": form,
-                            "share": share,
-                            "chosen": chosen,
-                            "error": float(f"{errors[chosen]:.4g}"),
-                            "best": best,
-                            "best_error": float(f"{errors[best]:.4g}"),
-                        }
-                    )
+                rows += rows_of(network, site, layer, problem, share)
             sys.stderr.write(f"{network} {site}\n")
     sys.stdout.write(f"written to {write('forms_choices', rows, SEED)}\n")
 

@@ -7,14 +7,14 @@ The text is `forms_compared.md.jinja`; every table and every figure in it comes 
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from common import HERE
 from forms_file import SHARES, Results, path_of, read
+from forms_format import BAR, percent, ratio, short, table, wrapped
 from forms_networks import NETWORKS
 from forms_summary import MAIN, MENU, Summary
 from forms_svg import figure
@@ -25,12 +25,14 @@ STACKS = ("vdsr_stack", "resnet20_stacks", "llama2c_stacks", "llama2c_heads")
 KERNELS = ("vdsr", "resnet20", "resnet56")
 """Networks of 3x3 layers."""
 
+SUGGESTED = ("svd", "group_svd", "cp", "cp4", "block_term")
+
 MENUS: dict[str, Sequence[str]] = {
     "today": MENU,
     **{f"without {form}": [other for other in MENU if other != form] for form in MENU},
-    "cp, svd": ("cp", "svd"),
-    "cp alone": ("cp",),
-    **{f"with {form}": (*MENU, form) for form in ("cp4", "tt", "group_svd", "tucker", "coupled_cp", "filter_cp")},
+    **{f"with {form}": (*MENU, form) for form in ("cp4", "group_svd", "tt", "tr", "coupled_cp", "kronecker")},
+    ", ".join(SUGGESTED): SUGGESTED,
+    "svd, group_svd, cp": ("svd", "group_svd", "cp"),
 }
 """Menus that are compared."""
 
@@ -59,11 +61,11 @@ class Page:
         for name, results in self.results.items():
             network, sources = NETWORKS[name], results.provenance
             commits = ", ".join(dict.fromkeys(source["commit"][:9] for source in sources))
-            done = f"{len(results.sites)} of {results.settings['sites']}"
+            done = f"{len(results.sites)} of {results.settings.get('sites', '?')}"
             points = sum(len(fitted.points) for fitted in results.fits)
             which = network.layers or "stacks"
             lines.append([network.title, network.inputs, which, done, f"{points:,}", commits])
-        return table(["network", "calibrated on", "sites", "measured", "errors", "commits"], lines)
+        return table(["network", "calibrated on", "sites", "measured", "errors", "commits"], lines, left=6)
 
     def machine(self) -> str:
         source = next(iter(self.results.values())).provenance[-1]
@@ -127,57 +129,132 @@ class Page:
         ]
         return table(["form", *(self.titles[name] for name in self.main)], rows)
 
-    def menus(self, shares: Sequence[float] = (0.5, 0.25, 0.1)) -> str:
-        """What the best choice of a menu leaves over the best of all forms, in per cent of its error."""
+    def kinds(self, share: float = 0.25) -> str:
+        """The three best forms of every kind of layer, by their medians in the input norm, and the svd."""
         rows = []
-        for title, forms in MENUS.items():
-            cells = [
-                " · ".join(f"{100 * (self.main[name].menu(forms, share) - 1):.0f}" for share in shares)
-                for name in KERNELS
-                if name in self.main
+        for name, summary in self.main.items():
+            for kind, layers in summary.kinds().items():
+                errors = {form: summary.error(form, "inputs", share, layers=layers) for form in summary.forms}
+                best = sorted(errors, key=lambda form: errors[form])[:3]
+                cells = [f"{form} {short(errors[form])}" for form in best]
+                rows.append([f"{self.titles[name]}, {kind}", len(layers), *cells, short(errors["svd"])])
+        return table(["kind", "layers", "best", "second", "third", "svd"], rows)
+
+    def menus(self, unit: str, shares: Sequence[float] = (0.5, 0.25, 0.1)) -> str:
+        """What the best choice from a menu loses over the best of all forms, in per cent of its error, where a share
+        of the parameters or of the MACs is allowed."""
+        lost = {"params": Summary.menu, "macs": Summary.menu_macs}[unit]
+        rows = [
+            [
+                title,
+                *(" · ".join(f"{100 * (lost(summary, forms, s) - 1):.0f}" for s in shares) for summary in summaries),
             ]
-            cells += [
-                " · ".join(f"{100 * (self.main[name].menu_macs(forms, share) - 1):.0f}" for share in shares)
-                for name in KERNELS
-                if name in self.main
-            ]
-            rows.append([title, *cells])
-        heads = [self.titles[name] for name in KERNELS if name in self.main]
-        return table(["menu", *(f"{head}, parameters" for head in heads), *(f"{head}, MACs" for head in heads)], rows)
+            for title, forms in MENUS.items()
+            for summaries in [self.main.values()]
+        ]
+        return table(["menu", *(self.titles[name] for name in self.main)], rows)
 
     def stack_table(self, shares: Sequence[float] = (0.5, 0.25, 0.1)) -> str:
-        """Every stack: its forms in the input norm."""
-        forms = list(dict.fromkeys(form for summary in self.stacks.values() for form in summary.forms))
-        forms.sort(key=lambda form: (form.startswith("stack"), form))
+        """Every stack: the errors of its forms in the input norm, and of the svd with free ranks."""
+
+        def cell(summary: Summary, layer: str, form: str) -> str:
+            points = [summary.point(layer, form, "inputs", share) for share in shares]
+            return " · ".join("-" if point is None else short(point.held_out_error) for point in points)
+
+        free = {(row["network"], row["site"], row["share"]): row["held_out_error"] for row in self._rows("free_ranks")}
+        control = {
+            (name, layer): " · ".join(short(free[name, layer, share]) for share in shares)
+            for name, layer, share in free
+            if share == shares[0]
+        }
+        return self._each_stack(cell, control)
+
+    def stack_macs(self, share: float = 0.25) -> str:
+        """Every stack: the MACs that its forms keep."""
+
+        def cell(summary: Summary, layer: str, form: str) -> str:
+            point = summary.point(layer, form, "inputs", share)
+            return "-" if point is None else percent(point.macs / summary.results.sites[layer]["macs"])
+
+        return self._each_stack(cell, {})
+
+    def _each_stack(self, cell: Callable[[Summary, str, str], str], control: Mapping[tuple[str, str], str]) -> str:
+        """A row for every stack, a column for every form; those of heads stand under the form without their number."""
+        groups = {form.split("/")[0]: None for summary in self.stacks.values() for form in summary.forms}
+        forms = sorted(groups, key=lambda form: (form.startswith("stack"), form))
         rows = []
         for name, summary in self.stacks.items():
             for layer in summary.layers:
-                cells = [self._stack_cell(summary, layer, form, shares) for form in forms]
-                rows.append([f"{self.titles[name]}: `{layer}`", summary.results.sites[layer]["shape"], *cells])
-        return table(["stack", "shape", *forms], rows)
+                here = {form.split("/")[0]: form for form in summary.forms if summary.point(layer, form, "inputs", 0.5)}
+                cells = [cell(summary, layer, here[form]) if form in here else "" for form in forms]
+                free = [control.get((name, layer), "")] if control else []
+                which = f"{NETWORKS[name].title.split(',')[0]}: `{layer.replace('|', BAR)}`"
+                rows.append([which, summary.results.sites[layer]["shape"], *cells, *free])
+        return table(["stack", "shape", *forms, *(["svd, free ranks"] if control else [])], rows)
 
-    def _stack_cell(self, summary: Summary, layer: str, form: str, shares: Sequence[float]) -> str:
-        if form not in summary.forms or layer not in summary.carried(form):
-            return ""
-        points = [summary.point(layer, form, "inputs", share) for share in shares]
-        return " · ".join("-" if point is None else short(point.held_out_error) for point in points)
+    def worst_layers(self) -> str:
+        """The relative error of the layer of each stack that fares worst."""
+        found = [row for row in self._rows("free_ranks") if row.get("worst_layer")]
+        forms = list(found[0]["worst_layer"]) if found else []
+        rows = [
+            [
+                f"{NETWORKS[row['network']].title.split(',')[0]}: `{row['site'].replace('|', BAR)}`",
+                *(short(row["worst_layer"][form]) for form in forms),
+            ]
+            for row in found
+        ]
+        return table(["stack", *forms], rows)
 
-    @cached_property
-    def _choices(self) -> list[dict[str, Any]]:
-        path = (self.folder or HERE / "results") / "forms_choices.json"
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        """Those of a smaller file beside the main ones."""
+        path = (self.folder or HERE / "results") / f"forms_{name}.json"
         return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
 
     def choices(self) -> str:
         """How far the arrangement or ranks that are chosen are from the best ones that were tried."""
-        rows = []
-        for form in dict.fromkeys(row["form"] for row in self._choices):
-            mine = [row for row in self._choices if row["form"] == form]
+        rows, found = [], self._rows("choices")
+        for form in dict.fromkeys(row["form"] for row in found):
+            mine = [row for row in found if row["form"] == form]
             lost = [row["error"] / row["best_error"] for row in mine]
             worst = mine[lost.index(max(lost))]
             where = f"{worst['site']}, {percent(worst['share'])}: {worst['chosen']}, best {worst['best']}"
             best = sum(row["chosen"] == row["best"] for row in mine)
             rows.append([form, f"{best} of {len(mine)}", ratio(median(lost), 2), ratio(max(lost), 2), where])
-        return table(["form", "best one chosen", "median error over best", "worst", "where"], rows)
+        return table(["form", "best one chosen", "median error over best", "worst", "where"], rows, left=1)
+
+    def kind(self, name: str, kind: str, form: str, share: float = 0.25) -> str:
+        """The median error of a form on one kind of layer, in the input norm."""
+        summary = self.main[name]
+        return short(summary.error(form, "inputs", share, layers=summary.kinds()[kind]))
+
+    def lost(self, name: str, menu: str, share: float) -> str:
+        """What a menu loses over the best of all forms, in per cent."""
+        return f"{100 * (self.main[name].menu(MENUS[menu], share) - 1):.0f}"
+
+    def times(self, name: str, form: str, better: str, share: float = 0.25) -> str:
+        """How much larger the median error of one form is than that of another."""
+        return ratio(self.main[name].error(form, "inputs", share) / self.main[name].error(better, "inputs", share))
+
+    def worse(self, form: str, other: str) -> str:
+        """On how many layers and shares one form errs more than another by a twentieth, in the input norm."""
+        count = total = 0
+        for summary in (self.main[name] for name in KERNELS if name in self.main):
+            for share in SHARES:
+                pairs = [(summary.point(layer, form, "inputs", share), summary.point(layer, other, "inputs", share))
+                         for layer in summary.layers]  # fmt: skip
+                both = [(one, two) for one, two in pairs if one is not None and two is not None]
+                total += len(both)
+                count += sum(one.output_error > 1.05 * two.output_error for one, two in both)
+        return f"{count} of {total} layers and shares by a twentieth and more"
+
+    def largest_weight_error(self) -> str:
+        """The fit in the input norm that misses its weight most, at half of the parameters."""
+        error, form, layer = max(
+            (point.weight_error, fitted.variant, fitted.site)
+            for name in self.main
+            for fitted, point in self.results[name].each("inputs", 0.5)
+        )
+        return f"{error:.0f} times the weight's squared norm (`{form}` on `{layer}`)"
 
     def refused(self) -> str:
         """Which forms are missing at which shapes of the main networks, and why."""
@@ -190,7 +267,7 @@ class Page:
             [", ".join(sorted(forms)), reason, str(len({shape for shapes in forms.values() for shape in shapes}))]
             for reason, forms in sorted(reasons.items(), key=lambda item: -len(item[1]))
         ]
-        return table(["forms", "why", "shapes"], rows)
+        return table(["forms", "why", "shapes"], rows, left=2)
 
     def render(self) -> str:
         """The page."""
@@ -198,29 +275,7 @@ class Page:
             loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         environment.filters |= {"short": short, "percent": percent, "ratio": ratio}
-        return environment.get_template("forms_compared.md.jinja").render(page=self, main=self.main, stacks=self.stacks)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table, its first column to the left."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def short(error: float | None) -> str:
-    """ ".043": two significant digits."""
-    if error is None:
-        return "-"
-    digits = 3 if error < 0.1 else 2
-    return f"{error:.{digits}f}".removeprefix("0") if error < 1 else f"{error:.1f}"
-
-
-def ratio(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
+        return wrapped(environment.get_template("forms_compared.md.jinja").render(page=self, main=self.main))
 
 
 def main() -> None:

@@ -72,14 +72,32 @@ class Summary:
         fitted = self._fits.get((layer, form, norm))
         return None if fitted is None else fitted.at(share)
 
-    def errors(self, form: str, norm: str, share: float, judge: str = "held_out_error") -> list[float]:
-        """Of each layer that the form carries."""
-        points = [self.point(layer, form, norm, share) for layer in self.carried(form)]
+    def errors(
+        self, form: str, norm: str, share: float, judge: str = "held_out_error", layers: Collection[str] | None = None
+    ) -> list[float]:
+        """Of each layer that the form carries, or of some of them."""
+        inside = [layer for layer in self.carried(form) if layers is None or layer in layers]
+        points = [self.point(layer, form, norm, share) for layer in inside]
         return [LOST if point is None else getattr(point, judge) for point in points]
 
-    def error(self, form: str, norm: str, share: float, judge: str = "held_out_error") -> float:
-        """Median over the layers that the form carries."""
-        return median(self.errors(form, norm, share, judge))
+    def error(
+        self, form: str, norm: str, share: float, judge: str = "held_out_error", layers: Collection[str] | None = None
+    ) -> float:
+        """Median over these layers; that of a lost one where the form carries none."""
+        return median(self.errors(form, norm, share, judge, layers) or [LOST])
+
+    def kinds(self) -> dict[str, list[str]]:
+        """The layers by shape; 1x1 layers by whether they widen, matrices of blocks by what stands behind the block's
+        number."""
+        found: dict[str, list[str]] = {}
+        for layer in self.layers:
+            numbered = re.fullmatch(r"layers\.\d+\.(.*)", layer)
+            shape = self.results.sites[layer]["shape"]
+            if shape.endswith("x1x1"):
+                out, inp, *_ = map(int, shape.split("x"))
+                shape = "1x1 to more channels" if out > inp else "1x1 to fewer channels"
+            found.setdefault(f"{numbered[1]} {shape}" if numbered else shape, []).append(layer)
+        return found
 
     def worth(self, form: str, share: float) -> float | None:
         """Median over layers of the error of the fit in the weight norm over that of the fit in the input norm."""

@@ -66,7 +66,8 @@ def figure(summaries: Mapping[str, Summary], titles: Mapping[str, str]) -> str:
         lowest = min(value for lines in curves.values() for line in lines.values() for value in line)
         for column, norm in enumerate(NORMS):
             x, y = LEFT + column * pitch, TOP + 24 + row * (HEIGHT + GAP + 16)
-            parts.append(_text(x, y - 8, f"{titles[name]}, {NORM_TITLES[norm]}", "title"))
+            layers = f"{len(summary.layers)} layers"
+            parts.append(_text(x, y - 8, f"{titles[name]}, {layers}, {NORM_TITLES[norm]}", "title"))
             parts += _panel(x, y, curves[norm], Scale(lowest))
     return "\n".join([*parts, "</svg>", ""])
 
