@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import forms_sentences
 from common import HERE
 from forms_file import SHARES, Results, path_of, read
 from forms_format import BAR, percent, ratio, short, table, wrapped
@@ -50,6 +51,7 @@ class Page:
         self.results: dict[str, Results] = {name: read(path) for name, path in found.items() if path.exists()}
         self.main = {name: Summary(self.results[name], MAIN[name]) for name in MAIN if name in self.results}
         self.stacks = {name: Summary(self.results[name]) for name in STACKS if name in self.results}
+        self.kernels = [self.main[name] for name in KERNELS if name in self.main]
         self.titles = {name: NETWORKS[name].title for name in self.results}
 
     def figure(self) -> str:
@@ -227,6 +229,13 @@ class Page:
         summary = self.main[name]
         return short(summary.error(form, "inputs", share, layers=summary.kinds()[kind]))
 
+    def pruned(self, name: str, kind: str, share: float = 0.25) -> str:
+        """The median error where input channels are kept and refitted."""
+        layers = self.main[name].kinds()[kind]
+        rows = [row for row in self._rows("pruned") if row["network"] == name and row["site"] in layers]
+        found = [row["held_out_error"] for row in rows if row["share"] == share]
+        return short(median(found) if found else None)
+
     def lost(self, name: str, menu: str, share: float) -> str:
         """What a menu loses over the best of all forms, in per cent."""
         return f"{100 * (self.main[name].menu(MENUS[menu], share) - 1):.0f}"
@@ -234,27 +243,6 @@ class Page:
     def times(self, name: str, form: str, better: str, share: float = 0.25) -> str:
         """How much larger the median error of one form is than that of another."""
         return ratio(self.main[name].error(form, "inputs", share) / self.main[name].error(better, "inputs", share))
-
-    def worse(self, form: str, other: str) -> str:
-        """On how many layers and shares one form errs more than another by a twentieth, in the input norm."""
-        count = total = 0
-        for summary in (self.main[name] for name in KERNELS if name in self.main):
-            for share in SHARES:
-                pairs = [(summary.point(layer, form, "inputs", share), summary.point(layer, other, "inputs", share))
-                         for layer in summary.layers]  # fmt: skip
-                both = [(one, two) for one, two in pairs if one is not None and two is not None]
-                total += len(both)
-                count += sum(one.output_error > 1.05 * two.output_error for one, two in both)
-        return f"{count} of {total} layers and shares by a twentieth and more"
-
-    def largest_weight_error(self) -> str:
-        """The fit in the input norm that misses its weight most, at half of the parameters."""
-        error, form, layer = max(
-            (point.weight_error, fitted.variant, fitted.site)
-            for name in self.main
-            for fitted, point in self.results[name].each("inputs", 0.5)
-        )
-        return f"{error:.0f} times the weight's squared norm (`{form}` on `{layer}`)"
 
     def refused(self) -> str:
         """Which forms are missing at which shapes of the main networks, and why."""
@@ -275,7 +263,9 @@ class Page:
             loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
         )
         environment.filters |= {"short": short, "percent": percent, "ratio": ratio}
-        return wrapped(environment.get_template("forms_compared.md.jinja").render(page=self, main=self.main))
+        return wrapped(
+            environment.get_template("forms_compared.md.jinja").render(page=self, main=self.main, said=forms_sentences)
+        )
 
 
 def main() -> None:
