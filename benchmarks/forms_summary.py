@@ -6,7 +6,7 @@ error is 1: leaving the layer's output away costs nothing. Where a form refuses 
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import exp, log
@@ -16,6 +16,10 @@ from forms_file import NORMS, SHARES, Fitted, Point, Results
 
 LOST = 1.0
 """Relative error of a layer that is left away."""
+
+NEGLIGIBLE = 1e-3
+"""Where menus are compared an error below this counts as this: nobody needs a millionth instead of a hundred
+thousandth."""
 
 MENU = ("svd", "spatial_svd", "tucker2", "cp", "block_term")
 
@@ -134,23 +138,16 @@ class Summary:
 
     def menu(self, forms: Sequence[str], share: float) -> float:
         """Geometric mean over layers of the least error among some forms over that among all."""
-        ratios = [
-            log(self._best(layer, "inputs", share, forms)[0] / self._best(layer, "inputs", share, self.forms)[0])
+        return _mean_ratio(
+            (self._best(layer, "inputs", share, forms)[0], self._best(layer, "inputs", share, self.forms)[0])
             for layer in self.layers
-        ]
-        return exp(sum(ratios) / len(ratios))
+        )
 
     def menu_macs(self, forms: Sequence[str], share: float) -> float:
         """The same at a share of the MACs, among all fits that take no more."""
-        ratios = [
-            log(self._cheapest(layer, share, forms) / self._cheapest(layer, share, self.forms)) for layer in self.layers
-        ]
-        return exp(sum(ratios) / len(ratios))
-
-    def variants(self, form: str, norm: str = "inputs") -> Counter[str]:
-        """How often each arrangement was chosen."""
-        return Counter(self._fits[layer, form, norm].variant for layer in self.carried(form)
-                       if (layer, form, norm) in self._fits)  # fmt: skip
+        return _mean_ratio(
+            (self._cheapest(layer, share, forms), self._cheapest(layer, share, self.forms)) for layer in self.layers
+        )
 
     def _best(self, layer: str, norm: str, share: float, forms: Collection[str]) -> tuple[float, str]:
         points = {form: self.point(layer, form, norm, share) for form in forms}
@@ -160,3 +157,9 @@ class Summary:
         allowed = share * self.results.sites[layer]["macs"]
         found = [self.point(layer, form, "inputs", kept) for form in forms for kept in SHARES]
         return min([LOST, *(point.held_out_error for point in found if point is not None and point.macs <= allowed)])
+
+
+def _mean_ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    """Geometric mean of the ratios of errors, none of them smaller than the negligible one."""
+    logs = [log(max(one, NEGLIGIBLE) / max(other, NEGLIGIBLE)) for one, other in pairs]
+    return exp(sum(logs) / len(logs))
