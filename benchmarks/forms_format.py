@@ -38,9 +38,11 @@ def _filled(block: Sequence[str], width: int) -> str:
 
 
 def short(error: float | None) -> str:
-    """ ".043": two significant digits."""
+    """An error as .043, .43 or 1.3; what would read as none is <.001."""
     if error is None:
         return "-"
+    if error < 0.0005:
+        return "<.001"
     digits = 3 if error < 0.1 else 2
     return f"{error:.{digits}f}".removeprefix("0") if error < 1 else f"{error:.1f}"
 

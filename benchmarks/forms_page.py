@@ -97,7 +97,7 @@ class Page:
         counts = {name: [summary.wins(norm, share) for share in shares] for name, summary in self.main.items()}
         forms = sorted(
             {form for columns in counts.values() for column in columns for form in column},
-            key=lambda form: -sum(column[form] for columns in counts.values() for column in columns),
+            key=lambda form: (-sum(column[form] for columns in counts.values() for column in columns), form),
         )
         rows = [
             [form, *(" · ".join(str(column[form] or "-") for column in counts[name]) for name in counts)]
