@@ -38,3 +38,8 @@ def slowest(summaries: Mapping[str, Summary], count: int = 3) -> str:
     ]
     found = sorted(fits, reverse=True)[:count]
     return ", ".join(f"{seconds:.0f} s (`{form}` on `{site}`, {shape})" for seconds, form, site, shape in found)
+
+
+def most_unseen(summary: Summary, share: float = 0.25) -> str:
+    """The largest median of held-out over fitted error of any form."""
+    return f"{max(summary.unseen(form, share) or 0.0 for form in summary.forms):.2f}"
