@@ -16,7 +16,7 @@ from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
-from polyad.solvers import Problem, best_variant, fit_path, identity, problems
+from polyad.solvers import Problem, best_variant, fit_path, identity, problems, ranks_within
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Piece, Work, key_of
 
@@ -219,8 +219,7 @@ def _finer(shares: Sequence[float]) -> list[float]:
 
 
 def _ranks(site: Site, form: Decomposition, problem: Problem, shares: Sequence[float], round_to: int) -> list[Rank]:
-    target = problem.whitened(form, site.layer).target
-    ranks = form.ranks(site.layer, target, shares)
+    ranks = ranks_within(form, site.layer, problem, shares)
     rounded = {tuple(max(r // round_to, 1) * round_to if r > round_to else r for r in rank) for rank in ranks}
     return sorted(rounded, key=lambda rank: (form.params(site.layer, rank), rank))
 

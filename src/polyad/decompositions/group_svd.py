@@ -30,11 +30,13 @@ class GroupSVD(Decomposition):
     equation = "ogr,grjk->ogjk"
     summary = "k-group SVD: grouped layer over 2 subsets of the inputs, then 1x1; group_svd/4 ... for more"
     good_for = (
-        "The ALDS method, and layers whose input channels fall into unrelated blocks (concatenations); a low rank per"
-        " subset costs fewer parameters than one for all where subsets have little in common."
+        "Matrices that narrow (more inputs than outputs): at a quarter of the parameters of MobileNetV2's projections"
+        " it loses .27 of the output and the svd .48. Also the ALDS method, and layers whose inputs fall into unrelated"
+        " blocks (concatenations)."
     )
     source = "Liebenwein et al., NeurIPS 2021"
     own = {"g": "subsets of the inputs"}
+    default = True
     start_is_optimal = True
 
     def __init__(self, subsets: int = 2) -> None:

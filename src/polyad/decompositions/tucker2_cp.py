@@ -37,9 +37,9 @@ class Tucker2CP(Decomposition):
         return o, min(o * i, o * k, i * k), i
 
     def ranks(self, layer: LayerSpec, target: Tensor, shares: Sequence[float]) -> list[Rank]:
-        """Both channel modes keep one proportion, and there are half as many terms again as channels kept.
+        """Both channel modes keep one proportion, and there are twice as many terms as channels kept.
 
-        Unfoldings say nothing about the number of terms.
+        Unfoldings say nothing about the number of terms; fewer terms lose more than fewer channels do.
         """
         most = self.max_rank(layer)
         size, bias = self.sizes(layer), layer.params - layer.weight_params
@@ -48,7 +48,7 @@ class Tucker2CP(Decomposition):
         for share in shares:
             for step in range(steps, 0, -1):
                 p, q = max(1, size["o"] * step // steps), max(1, size["i"] * step // steps)
-                rank = p, min(most[1], -(-3 * max(p, q) // 2)), q
+                rank = p, min(most[1], 2 * max(p, q)), q
                 if self.params(layer, rank) - bias <= share * layer.weight_params:
                     found.add(rank)
                     break
