@@ -211,3 +211,11 @@ def test_an_embedding_looks_rows_up_without_building_the_table(form: str) -> Non
         module(torch.tensor([[0, 17, 4095]]))
     assert 0 < seen.elements <= max(held, 4096 * 4)
     assert seen.elements < 4096 * 64 / 4
+
+
+@pytest.mark.parametrize("layer", ["linear", "embedding", "conv_wide", "conv_grouped", "transposed"])
+@pytest.mark.parametrize("form", FORMS)
+def test_no_samples_give_no_outputs(form: str, layer: str) -> None:
+    module, inputs, _ = one(form, layer, torch.float32)
+    with torch.no_grad():
+        assert module(inputs[:0]).shape == (0, *module(inputs).shape[1:])

@@ -14,7 +14,8 @@ MANY_ROWS = 256
 """Rows assumed where their number is not known while a network is exported."""
 
 
-def empty_bias(count: int, dtype: torch.dtype, device: torch.device | str) -> nn.Parameter:
+def _empty(count: int, dtype: torch.dtype, device: torch.device | str) -> nn.Parameter:
+    """A vector that is still to be filled."""
     return nn.Parameter(torch.empty(count, dtype=dtype, device=device))
 
 
@@ -42,14 +43,14 @@ class ModeConv(nn.Module):
         """(batch, channels, *size) or (channels, *size) -> likewise."""
         if x.dim() == self.dims + 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        space = x.shape[2:]
+        samples, space = x.shape[0], x.shape[2:]
         letters = len(self.sizes)
         if self.order != tuple(range(letters)):
             axes = (0, *(at + 1 for at in self.order), *range(letters + 1, letters + 1 + self.dims))
-            x = x.reshape(-1, *self.sizes, *space).permute(axes)
+            x = x.reshape(samples, *self.sizes, *space).permute(axes)
         inner = prod(self.sizes) // self.fold
-        y = self.layer(x.reshape(-1, inner, *space))
-        return y.reshape(-1, self.fold * y.shape[1], *y.shape[2:])
+        y = self.layer(x.reshape(samples * self.fold, inner, *space))
+        return y.reshape(samples, self.fold * y.shape[1], *y.shape[2:])
 
     def extra_repr(self) -> str:
         return f"letters={self.sizes}, order={self.order}, fold={self.fold}"
@@ -60,7 +61,7 @@ class Scale(nn.Module):
 
     def __init__(self, channels: int, dtype: torch.dtype, device: torch.device | str) -> None:
         super().__init__()
-        self.weight = empty_bias(channels, dtype, device)
+        self.weight = _empty(channels, dtype, device)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., channels) -> the same shape."""
@@ -74,10 +75,10 @@ class Reorder(nn.Module):
     """Bring the output channels from the order in which they are computed into their own, and add the bias.
 
     Args:
-        channels: how many.
+        sizes, order: of the letters as they arrive, and their positions in the order that is wanted.
         dims: spatial dimensions behind the channels; 0 where the channels come last.
-        index: whether any order can be loaded; else the order is that of letters.
-        sizes, order: the letters as they arrive, and their positions in the order that is wanted.
+        index: whether the channels are permuted once more, in an order that is loaded with the weights.
+        bias: whether a bias is added.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Reorder(nn.Module):
         super().__init__()
         channels = prod(sizes)
         self.sizes, self.order, self.dims = sizes, tuple(order), dims
-        self.bias = empty_bias(channels, dtype, device) if bias else None
+        self.bias = _empty(channels, dtype, device) if bias else None
         self.register_buffer("index", torch.arange(channels, device=device) if index else None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,14 +128,15 @@ class TensorLinear(nn.Module):
         self.factors = nn.ParameterList(
             torch.empty(network.shape(letters), dtype=dtype, device=device) for letters in network.factors
         )
-        self.bias = empty_bias(network.volume(network.outputs), dtype, device) if bias else None
+        self.bias = _empty(network.volume(network.outputs), dtype, device) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        rows = x.reshape(-1, *self.network.shape(self.network.inputs))
+        rows = x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
+        rows = rows.reshape(rows.shape[0], *self.network.shape(self.network.inputs))
         letters = (ROWS + self.network.inputs, *self.network.factors)
         y = self._contracted([rows, *self.factors], letters, rows.shape[0])
-        y = y.reshape(*x.shape[:-1], -1)
+        y = y.reshape(*x.shape[:-1], self.network.volume(self.network.outputs))
         return y if self.bias is None else y + self.bias
 
     def _contracted(self, tensors: Sequence[Tensor], letters: tuple[str, ...], rows: int) -> Tensor:
@@ -160,7 +162,7 @@ class TensorEmbedding(TensorLinear):
             tensors.append(factor.permute(axes)[tuple(digits[letter] for letter in own)] if own else factor)
             letters.append(ROWS + rest if own else name)
         y = self._contracted(tensors, tuple(letters), x.numel())
-        return y.reshape(*x.shape, -1)
+        return y.reshape(*x.shape, self.network.volume(self.network.outputs))
 
     def _digits(self, index: Tensor) -> dict[str, Tensor]:
         """Each index as one digit per letter, the last letter running fastest."""
