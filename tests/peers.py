@@ -11,6 +11,9 @@ from polyad.records import Rank
 
 SEED, BOND = 0, 2
 
+FEWER_MODES = "Trying to compute SVD with n_eigenvecs"
+"""Start of the warning of its start by SVD where the rank exceeds a mode, as on every 3x3 kernel."""
+
 
 def cp(kernel: Tensor, rank: Rank) -> float:
     """CP-ALS over (o, i, hw): the better of the start by SVD and of a random one."""

@@ -181,12 +181,12 @@ class Decomposition(ABC):
         return flat.gather(1, order.unsqueeze(-1).expand_as(flat)).reshape(weight.shape)
 
     def balanced(self, layer: LayerSpec, factors: Sequence[Tensor]) -> list[Tensor]:
-        """The same weight from factors whose slices along each rank have equal norms.
+        """The same weight from factors whose slices along each rank, and bond of the form, have equal norms.
 
         A term may be huge in one factor and tiny in another, which float32 and smaller types cannot hold.
         """
         result = list(factors)
-        for letter in self.rank_letters(layer):
+        for letter in (*self.rank_letters(layer), *self.structure(layer)):
             axes = {at: letters.index(letter) + 1 for at, letters in enumerate(self.letters) if letter in letters}
             norms = [_slice_norms(result[at], axis, any(self.shared)) for at, axis in axes.items()]
             alive = torch.stack(norms).min(0).values > 0

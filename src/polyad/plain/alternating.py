@@ -9,6 +9,22 @@ from torch import Tensor
 from polyad.plain.cp import with_ridge
 
 
+AFFORDABLE = 2e8
+"""Multiplications for the largest design of a step beyond which sweeps take too long: a quarter of a second at 1e9."""
+
+
+def affordable(letters: Sequence[str], view: str, factors: Sequence[Tensor]) -> bool:
+    """Whether a sweep takes milliseconds: wide layers at high ranks have systems of hundreds of unknowns."""
+    size = {letter: length for names, factor in zip(letters, factors, strict=True)
+            for letter, length in zip(names, factor.shape[1:], strict=True)}  # fmt: skip
+    work = [
+        prod(size[letter] for letter in names if letter not in view) ** 2
+        * prod(size[letter] for letter in view if letter not in names)
+        for names in letters
+    ]
+    return max(work) * len(factors[0]) <= AFFORDABLE
+
+
 def alternating(
     letters: Sequence[str], view: str, target: Tensor, factors: Sequence[Tensor], sweeps: int
 ) -> list[Tensor]:
@@ -42,10 +58,10 @@ def _solved(
     rest = "".join(letter for letter in view if letter not in modes)
     others = [*range(at + 1, len(letters)), *range(at)]  # neighbours follow each other along a train or ring
     shape = len(target), prod(size[letter] for letter in ranks), prod(size[letter] for letter in rest)
-    names = ",".join(f"G{letters[other]}" for other in others)
-    design = torch.einsum(f"{names}->G{ranks}{rest}", *(factors[other] for other in others)).reshape(shape)
+    names, tensors = [letters[other] for other in others], [factors[other] for other in others]
+    design = _contracted(names, tensors, ranks + rest).reshape(shape)
     wanted = target.permute(0, *(view.index(letter) + 1 for letter in rest + modes)).reshape(shape[0], shape[2], -1)
-    gram = _gram([letters[other] for other in others], [factors[other] for other in others], view, ranks)
+    gram = _gram(names, tensors, view, ranks)
     solution = torch.linalg.solve(with_ridge(gram.reshape(shape[0], shape[1], -1)), design @ wanted)
     order = ranks + modes
     solution = solution.reshape(shape[0], *(size[letter] for letter in order))
@@ -57,7 +73,19 @@ def _gram(letters: Sequence[str], factors: Sequence[Tensor], view: str, ranks: s
 
     With bonds of 20 this takes a tenth of the product of the contracted networks.
     """
-    twins = ["".join(letter if letter in view else letter.upper() for letter in names) for names in letters]
-    names = ",".join(f"G{one},G{two}" for one, two in zip(letters, twins, strict=True))
-    pairs = [factor for factor in factors for _ in range(2)]
-    return torch.einsum(f"{names}->G{ranks}{ranks.upper()}", *pairs)
+    pairs, doubled = [], []
+    for one, factor in zip(letters, factors, strict=True):
+        pairs += [one, "".join(letter if letter in view else letter.upper() for letter in one)]
+        doubled += [factor, factor]
+    return _contracted(pairs, doubled, ranks + ranks.upper())
+
+
+def _contracted(letters: Sequence[str], factors: Sequence[Tensor], kept: str) -> Tensor:
+    """(groups, *kept) of a network, one factor after another: the search for an order would take longer than that."""
+    found, held = factors[0], letters[0]
+    for at in range(1, len(letters)):
+        later = set("".join(letters[at + 1 :])) | set(kept)
+        last = at == len(letters) - 1
+        new = kept if last else "".join(letter for letter in dict.fromkeys(held + letters[at]) if letter in later)
+        found, held = torch.einsum(f"G{held},G{letters[at]}->G{new}", found, factors[at]), new
+    return found

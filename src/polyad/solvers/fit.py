@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
 from polyad.layers import LayerSpec
-from polyad.plain.alternating import alternating
+from polyad.plain.alternating import affordable, alternating
 from polyad.records import Rank
 from polyad.solvers.bounded import most, norm_bounded
 from polyad.solvers.closed import is_matrix_product, output_components
@@ -105,7 +105,7 @@ def _fit_one(
     elif previous is not None and (larger := padded(previous.factors, form.factor_shapes(layer, rank))) is not None:
         found.append(_measured(form, view, rank, larger))
     origin = found[-1] if form.additive else start
-    if form.many_optima and previous is None and steps >= LEAST_STEPS:
+    if previous is None and steps >= LEAST_STEPS and _searchable(form, start):
         origin = _searched(form, layer, view, rank, start)
         found.append(origin)
     better = _refined(form, layer, view.problem, origin.factors, steps)
@@ -116,6 +116,10 @@ def _fit_one(
         bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
         return _measured(form, view, rank, bounded, best.start)
     return best
+
+
+def _searchable(form: Decomposition, start: Fit) -> bool:
+    return form.many_optima and bool(form.term_letter or affordable(form.letters, form.view, start.factors))
 
 
 def _searched(form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, start: Fit) -> Fit:

@@ -22,7 +22,7 @@ LEAST_STEPS = 100
 ROUNDS = ((8, 40), (3, 80))
 """How many starts of a sum of rank-one terms take part in each round, and for how many L-BFGS iterations."""
 
-NETWORK_ROUNDS = ((8, 60), (3, 100), (1, 200))
+NETWORK_ROUNDS = ((6, 40), (2, 80), (1, 150))
 """The same for trains and rings, in sweeps; the last alone goes on, since L-BFGS behind them is slower."""
 
 PLAIN = "plain"
