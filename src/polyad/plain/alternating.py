@@ -8,7 +8,6 @@ from torch import Tensor
 
 from polyad.plain.cp import with_ridge
 
-
 AFFORDABLE = 2e8
 """Multiplications for the largest design of a step beyond which sweeps take too long: a quarter of a second at 1e9."""
 
