@@ -66,6 +66,13 @@ def largest_first(tensor: Tensor, rank: int) -> list[Tensor]:
     return [found[order.index(axis)] for axis in range(1, tensor.dim())]
 
 
+def with_ridge(gram: Tensor) -> Tensor:
+    """A Gram matrix (groups, r, r) that can be solved with, also where it is zero."""
+    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return gram + ALS_RIDGE * largest * torch.eye(gram.shape[-1], dtype=gram.dtype)
+
+
 def als(tensor: Tensor, factors: Sequence[Tensor], sweeps: int) -> list[Tensor]:
     """Alternating least squares (Kolda and Bader, SIAM Review 2009, section 3.4).
 
@@ -82,9 +89,7 @@ def als(tensor: Tensor, factors: Sequence[Tensor], sweeps: int) -> list[Tensor]:
             gram = torch.stack([factor.mT @ factor for factor in others]).prod(0)
             names = [f"G{letter}r" for other, letter in enumerate(letters) if other != at]
             product = torch.einsum(f"G{letters},{','.join(names)}->G{letters[at]}r", tensor, *others)
-            largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None].clamp_min(1e-300)
-            ridge = ALS_RIDGE * largest * torch.eye(gram.shape[-1], dtype=gram.dtype)
-            found[at] = torch.linalg.solve(gram + ridge, product.mT).mT
+            found[at] = torch.linalg.solve(with_ridge(gram), product.mT).mT
             if at < len(found) - 1:  # the last one keeps the scale
                 norms = found[at].norm(dim=1, keepdim=True)
                 found[at] = found[at] / torch.where(norms > 0, norms, torch.ones_like(norms))
