@@ -42,6 +42,9 @@ def multiply(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
 def hooi(tensor: Tensor, ranks: Mapping[int, int], sweeps: int = SWEEPS) -> tuple[Tensor, dict[int, Tensor]]:
     """Higher-order orthogonal iteration (De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. 2000).
 
+    At small ranks the order in which modes are updated decides the optimum: the most and the least reduced mode first
+    are both tried, and per group the larger core is kept.
+
     Args:
         tensor: (groups, *modes).
         ranks: axis -> rank, of the modes to be projected; others are kept.
@@ -49,8 +52,23 @@ def hooi(tensor: Tensor, ranks: Mapping[int, int], sweeps: int = SWEEPS) -> tupl
     Returns:
         The core, and per axis the basis (groups, size, rank).
     """
-    axes = sorted(ranks, key=lambda axis: ranks[axis] / tensor.shape[axis], reverse=True)
-    bases = {axis: basis(tensor, axis, ranks[axis]) for axis in axes}
+    axes = sorted(ranks, key=lambda axis: ranks[axis] / tensor.shape[axis])
+    first = {axis: basis(tensor, axis, ranks[axis]) for axis in axes}
+    core, bases = _iterated(tensor, ranks, axes[::-1], first, sweeps)
+    other_core, other_bases = _iterated(tensor, ranks, axes, first, sweeps)
+    better = other_core.flatten(1).norm(dim=1) > core.flatten(1).norm(dim=1) * (1 + 1e-9)
+
+    def chosen(this: Tensor, other: Tensor) -> Tensor:
+        return torch.where(better.view(-1, *(1,) * (this.dim() - 1)), other, this)
+
+    return chosen(core, other_core), {axis: chosen(bases[axis], other_bases[axis]) for axis in axes}
+
+
+def _iterated(
+    tensor: Tensor, ranks: Mapping[int, int], axes: Sequence[int], first: Mapping[int, Tensor], sweeps: int
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Core and bases after so many sweeps over the modes in this order, from the bases `first`."""
+    bases = dict(first)
     for _ in range(sweeps):
         for axis in axes:
             narrow = tensor
