@@ -41,6 +41,7 @@ class Decomposition(ABC):
         default: whether the menu offers it where no forms are named.
         start_is_optimal: whether `start` is the best fit in the plain norm.
         additive: whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of r.
+        many_optima: whether descents from different starts end in optima of different worth, so that several are tried.
         reorders: whether it sorts the outputs before it fits; then the last factor is their order (groups, out).
         norm_bounded: whether its terms are kept small at the price of a slightly larger error.
     """
@@ -54,6 +55,7 @@ class Decomposition(ABC):
     default: bool = False
     start_is_optimal: bool = False
     additive: bool = False
+    many_optima: bool = False
     reorders: bool = False
     norm_bounded: bool = False
 
@@ -100,6 +102,12 @@ class Decomposition(ABC):
     def view(self) -> str:
         """Letters of the weight, without the groups."""
         return self.equation.split("->")[1].replace(BATCH, "")
+
+    @cached_property
+    def term_letter(self) -> str | None:
+        """The letter that counts the terms of a sum of rank-one terms: it stands in all factors."""
+        common = set.intersection(*map(set, self.letters)) - set(self.view)
+        return common.pop() if len(common) == 1 else None
 
     def rank_letters(self, layer: LayerSpec) -> str:
         """The rank letters in the order of a rank tuple (order of appearance)."""
@@ -170,12 +178,12 @@ class Decomposition(ABC):
         return flat.gather(1, order.unsqueeze(-1).expand_as(flat)).reshape(weight.shape)
 
     def balanced(self, layer: LayerSpec, factors: Sequence[Tensor]) -> list[Tensor]:
-        """The same weight from factors whose slices along each rank have equal norms.
+        """The same weight from factors whose slices along each rank, and bond of the form, have equal norms.
 
         A term may be huge in one factor and tiny in another, which float32 and smaller types cannot hold.
         """
         result = list(factors)
-        for letter in self.rank_letters(layer):
+        for letter in (*self.rank_letters(layer), *self.structure(layer)):
             axes = {at: letters.index(letter) + 1 for at, letters in enumerate(self.letters) if letter in letters}
             norms = [_slice_norms(result[at], axis, any(self.shared)) for at, axis in axes.items()]
             alive = torch.stack(norms).min(0).values > 0

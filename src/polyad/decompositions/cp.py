@@ -32,6 +32,7 @@ class CP(Decomposition):
     source = "Astrid and Lee, 2017; stable: Phan et al., ECCV 2020"
     default = True
     additive = True
+    many_optima = True
 
     def __init__(self, stable: bool = False) -> None:
         if stable:

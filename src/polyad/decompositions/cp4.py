@@ -30,6 +30,7 @@ class CP4(Decomposition):
     )
     source = "Lebedev et al., ICLR 2015; stable: Phan et al., ECCV 2020"
     additive = True
+    many_optima = True
 
     def __init__(self, stable: bool = False) -> None:
         if stable:

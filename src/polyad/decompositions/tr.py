@@ -12,10 +12,17 @@ from torch import Tensor
 from polyad.decompositions.base import FORMS, Decomposition, one_axis, one_channel
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
+from polyad.plain.alternating import affordable, alternating
 from polyad.plain.hosvd import tensor_train
 from polyad.records import Rank
 
 VIEW, ORDERS, BONDS = "oihw", ("ihwo", "iwho", "ihow"), (2, 3, 4)
+
+SWEEPS = 10
+"""Of alternating least squares behind the TR-SVD, which truncates as if the bond were not there."""
+
+EXACT = 1e-20
+"""Relative error that sweeps, which carry a little ridge, would only make larger."""
 
 
 class TensorRing(Decomposition):
@@ -35,6 +42,7 @@ class TensorRing(Decomposition):
         " and its channels are convolved one by one."
     )
     source = "Zhao et al., 2016; Wang et al., CVPR 2018"
+    many_optima = True
 
     def __init__(self, order: str = "ihwo", bond: int = 2) -> None:
         self.order, self.bond = order, bond
@@ -73,7 +81,11 @@ class TensorRing(Decomposition):
         return a, b, min(b * third, last * self.bond)
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
-        return tensor_train(target.permute(0, *(VIEW.index(letter) + 1 for letter in self.order)), rank, self.bond)
+        found = tensor_train(target.permute(0, *(VIEW.index(letter) + 1 for letter in self.order)), rank, self.bond)
+        left = (self.contracted(found) - target).square().sum()
+        if left <= EXACT * target.square().sum() or not affordable(self.letters, self.view, found):
+            return found
+        return alternating(self.letters, self.view, target, found, SWEEPS)
 
 
 RINGS = tuple(TensorRing(order, bond) for order in ORDERS for bond in BONDS)

@@ -16,7 +16,7 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem
-from polyad.solvers.projection import RIDGE, Projection
+from polyad.solvers.projection import Projection
 
 TOLERANCE = 0.01
 """Share by which the error may rise."""
@@ -24,10 +24,10 @@ TOLERANCE = 0.01
 FLOOR = 1e-6
 """An error below this may rise to a hundredth of it: an exact fit has no error to take a share of."""
 
-DEAREST = 0.1
-"""Largest price tried."""
+CHEAPEST, DEAREST = 1e-6, 1.0
+"""Range of the prices tried, relative to the error."""
 
-HALVINGS = 5
+HALVINGS = 6
 """Steps of the bisection over the logarithm of the price."""
 
 
@@ -56,15 +56,15 @@ def norm_bounded(
         steps: L-BFGS iterations at each price.
     """
     kept = list(factors)
-    low, high = torch.tensor([RIDGE, DEAREST], dtype=torch.float64).log()
+    low, high = CHEAPEST * limit, DEAREST * limit
     for _ in range(HALVINGS):
-        price = float(((low + high) / 2).exp())
+        price = (low * high) ** 0.5
         projection = Projection(form, split, problem, sizes, [tuple(f.shape) for f in factors], ridge=price)
         found = projection.refine(kept, steps)
         if problem.relative(form.contracted(found).reshape(problem.weight.shape)) <= limit:
-            kept, low = found, torch.tensor(price, dtype=torch.float64).log()
+            kept, low = found, price
         else:
-            high = torch.tensor(price, dtype=torch.float64).log()
+            high = price
     return kept
 
 
@@ -72,9 +72,11 @@ def term_norms(form: Decomposition, factors: Sequence[Tensor]) -> Tensor:
     """Squared norms (groups, rank) of the terms of a sum of rank-one terms: the products over the factors.
 
     Args:
-        factors: of a form with a single rank letter that stands in all of them.
+        factors: of a form with a letter that counts terms.
     """
-    (letter,) = set.intersection(*map(set, form.letters)) - set(form.view)
+    letter = form.term_letter
+    if letter is None:
+        raise ValueError(f"{form.name} is no sum of rank-one terms.")
     squared = []
     for letters, factor in zip(form.letters, factors, strict=True):
         moved = factor.movedim(letters.index(letter) + 1, 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
@@ -12,6 +12,12 @@ from polyad.solvers.problem import Problem, times
 
 MEMORY = 20
 """Pairs that L-BFGS keeps."""
+
+WINDOW = 10
+"""Iterations over which progress is judged: a single short step in a swamp is no sign of the end."""
+
+PROGRESS = 1e-4
+"""A descent ends when this share of the value is not gained over `WINDOW` iterations."""
 
 Objective = Callable[[Sequence[Tensor]], tuple[float, list[Tensor]]]
 
@@ -35,9 +41,18 @@ def minimise(objective: Objective, factors: Sequence[Tensor], steps: int) -> lis
         value, gradients = objective(unpack(flat))
         return value, torch.cat([gradient.flatten() for gradient in gradients]).numpy()
 
+    values: list[float] = []
+
+    def stalled(intermediate_result: OptimizeResult) -> None:
+        values.append(float(intermediate_result.fun))
+        if len(values) > WINDOW and values[-1 - WINDOW] - values[-1] < PROGRESS * abs(values[-1]):
+            raise StopIteration
+
+    # SciPy takes the tolerances relative to 1 where the value is smaller: errors of 1e-5 would end far from the optimum
     start = torch.cat([factor.flatten() for factor in factors]).numpy()
-    options = {"maxiter": steps, "maxcor": MEMORY, "ftol": 1e-7, "gtol": 1e-9}
-    return unpack(minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options).x)
+    options = {"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}
+    found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options, callback=stalled)
+    return unpack(found.x)
 
 
 class Descent:
