@@ -9,7 +9,7 @@ from torch import Tensor
 from polyad.plain.cp import with_ridge
 
 AFFORDABLE = 2e8
-"""Multiplications for the largest design of a step beyond which sweeps take too long: a quarter of a second at 1e9."""
+"""Work of the largest step, unknowns squared times equations, beyond which sweeps take tenths of a second."""
 
 
 def affordable(letters: Sequence[str], view: str, factors: Sequence[Tensor]) -> bool:

@@ -69,8 +69,8 @@ class Projection:
             value = self.problem.energy - (solution * overlap).sum()
             gradient = 2 * (solution @ (solution.mT @ weighted) - solution @ self.weighted)
             along = (gradient * unit).sum(-1, keepdim=True)
-            if self.split.one:
-                along = along.sum(0, keepdim=True)  # as the scales are
+            if self.split.one:  # one scale for the rows of all groups
+                along = along.sum(0, keepdim=True)
             gradient = scale * (gradient - along * weighted)
             if len(rows) < len(gradient):  # rows that all groups share
                 gradient = gradient.sum(0, keepdim=True)
