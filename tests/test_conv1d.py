@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from polyad.batches import Batch
 from polyad.budget import Budget
 from polyad.checkpoint import load_network
+from polyad.decompositions.base import FORMS
 from polyad.errors import FormError, PlanError
 from polyad.layers import LayerSpec, is_layer
 from polyad.patches import patch_blocks
 from polyad.pipeline import compress, plan
 from polyad.rebuild import swap
-from polyad.records import Choice, Site
 from polyad.saving import save
 from polyad.trace import trace
 
@@ -139,13 +139,8 @@ def test_a_plan_for_it_does_not_fit_a_linear_layer(model: Block) -> None:
         swap(model, found.choices)
 
 
-def test_its_form_has_to_be_built_plain() -> None:
+def test_it_is_replaced_by_ordinary_linear_layers() -> None:
     spec = LayerSpec.of(Conv1D(3, 2))
-    with pytest.raises(FormError, match="plain"):
+    with pytest.raises(FormError, match="ordinary linear layer"):
         spec.build()
-    assert isinstance(spec.plain.build(), nn.Linear)
-    site = Site(name="x", layer=spec, dtype="float32", runs=())
-    choice = Choice(site=site, form="svd", rank=(1,), params=5, macs=0, damage=0.0, why="")
-    model = nn.ModuleDict({"x": Conv1D(3, 2)})
-    swap(model, [choice])
-    assert [part.weight.shape for part in model["x"]] == [(1, 2), (3, 1)]  # type: ignore[attr-defined]
+    assert all(type(layer) is nn.Linear for layer in FORMS["svd"].skeleton(spec, (1,)))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch
 from polyad.evaluation import divergences, outputs
-from polyad.layers import LAYER_TYPES, LayerSpec
+from polyad.layers import LayerSpec, is_layer
 from polyad.modes import evaluating
 from polyad.records import Site
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery
@@ -173,7 +173,7 @@ def _last(student: nn.Module, site: Site) -> nn.Module | None:
     """The layer whose rows and bias are the site's output channels; None for forms that end otherwise."""
     module = student.get_submodule(site.name)
     last = module[-1] if isinstance(module, nn.Sequential) else module
-    return last if isinstance(last, LAYER_TYPES) else None
+    return last if is_layer(last) else None
 
 
 def _into_norm(norm: nn.Module, correction: _Correction) -> list[tuple[Tensor, Tensor]]:
