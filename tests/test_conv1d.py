@@ -15,6 +15,7 @@ from polyad.layers import LayerSpec, is_layer
 from polyad.patches import patch_blocks
 from polyad.pipeline import compress, plan
 from polyad.rebuild import swap
+from polyad.records import Choice, Site
 from polyad.saving import save
 from polyad.trace import trace
 
@@ -144,3 +145,8 @@ def test_it_is_replaced_by_ordinary_linear_layers() -> None:
     with pytest.raises(FormError, match="ordinary linear layer"):
         spec.build()
     assert all(type(layer) is nn.Linear for layer in FORMS["svd"].skeleton(spec, (1,)))
+    site = Site(name="x", layer=spec, dtype="float32", runs=())
+    choice = Choice(site=site, form="svd", rank=(1,), params=5, macs=0, damage=0.0, why="")
+    model = nn.ModuleDict({"x": Conv1D(3, 2)})
+    swap(model, [choice])
+    assert [part.weight.shape for part in model["x"]] == [(1, 2), (3, 1)]  # type: ignore[attr-defined]
