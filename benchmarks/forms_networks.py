@@ -104,10 +104,14 @@ def kernels(sites: Sequence[Site]) -> list[Site]:
     return [site for site in sites if site.layer.kernel == (3, 3)]
 
 
-def first_of_each_shape(sites: Sequence[Site]) -> list[Site]:
-    """Convolutions alone: the first one of every shape."""
-    firsts = {site.layer.weight_shape: site for site in reversed(sites) if not site.layer.matrix}
-    return list(firsts.values())[::-1]
+def kernels_and_first_of_each_shape(sites: Sequence[Site]) -> list[Site]:
+    """Every 3x3 convolution, and of the 1x1 ones the first of every shape."""
+    seen, found = set(), []
+    for site in sites:
+        if site.layer.kernel == (3, 3) or (site.layer.kernel and site.layer.weight_shape not in seen):
+            found.append(site)
+        seen.add(site.layer.weight_shape)
+    return found
 
 
 def joined(sites: Sequence[Site]) -> list[Site]:
@@ -135,9 +139,9 @@ _ALL = (
         "mobilenet_v2",
         "MobileNetV2",
         f"{IMAGENET_IMAGES} images of the ImageNet sample",
-        "the first convolution of every shape: 19 of the 34 1x1 ones, 7 of the 17 depthwise ones, the stem",
+        "the stem, all 17 depthwise layers, and of the 34 1x1 convolutions the 19 with the first of every shape",
         open_mobilenet,
-        first_of_each_shape,
+        kernels_and_first_of_each_shape,
     ),
     Network("resnet56", "ResNet-56", CIFAR, "all 55 3x3 layers", open_cifar("resnet56"), kernels),
     Network(

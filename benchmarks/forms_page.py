@@ -29,7 +29,7 @@ KERNELS = ("vdsr", "resnet20", "resnet56")
 SUGGESTED = ("svd", "group_svd", "cp", "cp4", "block_term")
 
 MENUS: dict[str, Sequence[str]] = {
-    "today": MENU,
+    "before": MENU,
     **{f"without {form}": [other for other in MENU if other != form] for form in MENU},
     **{f"with {form}": (*MENU, form) for form in ("cp4", "group_svd", "tt", "tr", "coupled_cp", "kronecker")},
     ", ".join(SUGGESTED): SUGGESTED,

@@ -22,6 +22,7 @@ NEGLIGIBLE = 1e-3
 thousandth."""
 
 MENU = ("svd", "spatial_svd", "tucker2", "cp", "block_term")
+"""The default menu when this was measured; `group_svd` has joined it since."""
 
 MAIN = {
     "vdsr": r"64x64x3x3",

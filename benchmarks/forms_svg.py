@@ -58,7 +58,7 @@ def figure(summaries: Mapping[str, Summary], titles: Mapping[str, str]) -> str:
         f'<rect class="back" width="{width}" height="{height}" rx="6"/>',
         _text(16, 24, "Relative output error on held-out inputs, median over layers", "title"),
         _text(
-            16, 42, "against the share of a layer's parameters that is kept; thick: forms on the menu today", "quiet"
+            16, 42, "against the share of a layer's parameters that is kept; thick: forms on the menu then", "quiet"
         ),
     ]
     for row, (name, summary) in enumerate(summaries.items()):
