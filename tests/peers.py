@@ -11,6 +11,9 @@ from polyad.records import Rank
 
 SEED, BOND = 0, 2
 
+WIDE = 64
+"""Channels from which TR-ALS takes minutes."""
+
 FEWER_MODES = "Trying to compute SVD with n_eigenvecs"
 """Start of the warning of its start by SVD where the rank exceeds a mode, as on every 3x3 kernel."""
 
@@ -53,9 +56,11 @@ def tt(kernel: Tensor, rank: Rank) -> float:
 
 
 def tr(kernel: Tensor, rank: Rank) -> float:
-    """The better of TR-SVD (where it takes the ranks) and TR-ALS, along i, h, w, o."""
+    """The better of TR-SVD (where it takes the ranks) and TR-ALS, along i, h, w, o; of wide kernels TR-SVD alone."""
     tensor, ranks = kernel.permute(1, 2, 3, 0).numpy(), [BOND, *rank, BOND]
-    rings = [tensor_ring_als(tensor, ranks, n_iter_max=100, random_state=SEED)]
+    rings = []
+    if max(tensor.shape) < WIDE:
+        rings.append(tensor_ring_als(tensor, ranks, n_iter_max=100, random_state=SEED))
     if BOND * rank[0] <= tensor.shape[0]:
         rings.append(tensor_ring(tensor, list(ranks)))
     return min(_error(tensor, tl.tr_to_tensor(ring)) for ring in rings)

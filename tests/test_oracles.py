@@ -22,7 +22,8 @@ SHARES = (0.25, 0.1, 0.25, 0.5)
 
 CHEAP = ("tucker2", "tucker", "tt")
 COSTLY = {"cp4": 3, "tr": 5}
-"""Every third and fifth kernel of at most 32 channels stands for all: both sides take seconds."""
+"""Every third and fifth kernel of at most 32 channels stands for all: both sides take seconds. Rings of wider ones are
+compared with TR-SVD."""
 
 ALLOWED = 1.01
 
@@ -46,7 +47,8 @@ def chosen(names: list[str]) -> list[tuple[str, str, float]]:
     named = [(name, SHARES[at % len(SHARES)]) for at, name in enumerate(names)]
     narrow = [pair for pair in named if "layer3" not in pair[0] and "vdsr" not in pair[0]]
     costly = [(form, *pair) for form, every in COSTLY.items() for pair in narrow[1::every]]
-    return [(form, *pair) for form in CHEAP for pair in named] + costly
+    wide = [("tr", *pair) for pair in named if pair not in narrow]
+    return [(form, *pair) for form in CHEAP for pair in named] + costly + wide
 
 
 def compare_cp(kernels: dict[str, Tensor]) -> None:
