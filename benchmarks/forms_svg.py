@@ -57,9 +57,7 @@ def figure(summaries: Mapping[str, Summary], titles: Mapping[str, str]) -> str:
         f"<style>{STYLE}</style>",
         f'<rect class="back" width="{width}" height="{height}" rx="6"/>',
         _text(16, 24, "Relative output error on held-out inputs, median over layers", "title"),
-        _text(
-            16, 42, "against the share of a layer's parameters that is kept; thick: forms on the menu then", "quiet"
-        ),
+        _text(16, 42, "against the share of a layer's parameters that is kept; thick: forms on the menu then", "quiet"),
     ]
     for row, (name, summary) in enumerate(summaries.items()):
         curves = {norm: _curves(summary, norm) for norm in NORMS}
