@@ -8,7 +8,7 @@ it.
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from uuid import uuid4
@@ -87,10 +87,9 @@ def gather(
     rooms = {site.name: room(site, held_out=bool(held_out)) for site in sites}
     parts = _parts(sites, rooms, memory)
     spills = len(parts) > 1
-    look = partial(_observed, model, fitted, held_out, curvature, seed, progress)
-    keys = fingerprints(model, sites, fitted, held_out) if work.folder is not None else None
-    if keys is not None and curvature:
-        keys = {name: key_of("statistics", key, "curvature", seed) for name, key in keys.items()}
+    look = partial(observe, model, batches=fitted, held_out=held_out, curvature=curvature, seed=seed, progress=progress)
+    known = fingerprints(model, sites, fitted, held_out) if work.folder is not None else None
+    keys = _known_keys(known, curvature, seed)
     if keys is None and not spills:
         return look(sites)
     temporary = tempfile.mkdtemp(prefix="polyad-") if work.folder is None else None
@@ -100,33 +99,34 @@ def gather(
     if temporary is not None:
         weakref.finalize(on_disk, shutil.rmtree, temporary, ignore_errors=True)
 
-    def one_pass(part: Sequence[Site]) -> Mapping[str, Statistics]:
-        """Those of some sites, by then in the folder; only what is not there yet is observed."""
-        pieces = {site.name: work.find(keys[site.name]) for site in part}
-        found = {name: _from_piece(piece) for name, piece in pieces.items() if piece is not None}
-        missing = [site for site in part if site.name not in found]
-        made = look(missing) if missing else {}
-        for name, statistics in made.items():
-            work.keep(keys[name], _piece(statistics))
-        return {**found, **made}
-
     if not spills:
-        return one_pass(sites)
+        return _one_pass(sites, look, work, keys)
     for part in parts:
-        one_pass(part)
+        _one_pass(part, look, work, keys)
     return on_disk
 
 
-def _observed(
-    model: nn.Module,
-    fitted: Sequence[Batch | Call],
-    held_out: Sequence[Batch],
-    curvature: bool,
-    seed: int,
-    progress: Progress,
-    sites: Sequence[Site],
+def _known_keys(keys: Mapping[str, str] | None, curvature: bool, seed: int) -> Mapping[str, str] | None:
+    """The names under which another run would find the statistics; those with gradients depend on the drawn labels."""
+    if keys is None or not curvature:
+        return keys
+    return {name: key_of("statistics", key, "curvature", seed) for name, key in keys.items()}
+
+
+def _one_pass(
+    part: Sequence[Site],
+    look: Callable[[Sequence[Site]], Mapping[str, Statistics]],
+    work: Work,
+    keys: Mapping[str, str],
 ) -> Mapping[str, Statistics]:
-    return observe(model, sites, fitted, held_out, curvature=curvature, seed=seed, progress=progress)
+    """Those of some sites, by then in the folder; only what is not there yet is observed."""
+    pieces = {site.name: work.find(keys[site.name]) for site in part}
+    found = {name: _from_piece(piece) for name, piece in pieces.items() if piece is not None}
+    missing = [site for site in part if site.name not in found]
+    made = look(missing) if missing else {}
+    for name, statistics in made.items():
+        work.keep(keys[name], _piece(statistics))
+    return {**found, **made}
 
 
 def _parts(sites: Sequence[Site], rooms: Mapping[str, int], memory: int | None) -> list[list[Site]]:
