@@ -20,7 +20,7 @@ from polyad.solvers import Problem, best_variant, fit_path, identity, problems, 
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Piece, Work, key_of
 
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.28, 0.37, 0.5, 0.65, 0.8)
+SHARES = (0.05, 0.1, 0.15, 0.22, 0.3, 0.42, 0.58, 0.75)
 """Shares of a layer's parameters at which every form is fitted."""
 
 BETWEEN = 3
@@ -179,7 +179,7 @@ def _candidates(
     site: Site, form: Decomposition, problem: Problem, held_out: Problem | None, ranks: Sequence[Rank]
 ) -> list[Candidate]:
     found = []
-    for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS):
+    for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS, brief=True):
         approximation = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
         damage = _damage(site, held_out or problem, approximation)
         found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))

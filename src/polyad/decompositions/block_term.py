@@ -12,7 +12,7 @@ from torch import Tensor
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
-from polyad.plain.hosvd import hooi
+from polyad.plain.hosvd import basis, hooi, multiply
 from polyad.records import Rank
 from polyad.refusals import one_channel, without_kernel
 
@@ -67,14 +67,18 @@ class BlockTerm(Decomposition):
         return -(-size["o"] // self.terms), size["i"]
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
-        """One Tucker-2 after another, each fitted to what the ones before it leave over."""
+        """One Tucker-2 after another, each fitted to what the ones before it leave over, in the space of the leading
+        directions: no more of them than all terms together can use (compression to a core: Carroll, Pruzansky and
+        Kruskal, Psychometrika 1980)."""
+        out, inp = (basis(target, axis, min(target.shape[axis], self.terms * rank[axis - 1])) for axis in (1, 2))
+        left = multiply(multiply(target, out, 1), inp, 2)
         outs, cores, inps = [], [], []
         for _ in range(self.terms):
-            core, bases = hooi(target, {1: rank[0], 2: rank[1]}, sweeps=2)
-            target = target - torch.einsum("Gop,Gpqk,Giq->Goik", bases[1], core, bases[2])
-            outs.append(bases[1])
+            core, bases = hooi(left, {1: rank[0], 2: rank[1]}, sweeps=1)
+            left = left - torch.einsum("Gop,Gpqk,Giq->Goik", bases[1], core, bases[2])
+            outs.append(out @ bases[1])
             cores.append(core)
-            inps.append(bases[2].mT)
+            inps.append((inp @ bases[2]).mT)
         return [torch.stack(parts, 1) for parts in (outs, cores, inps)]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import UnknownNameError
 from polyad.layers import LayerSpec
-from polyad.plain.hosvd import truncated_svd
+from polyad.plain.hosvd import low_rank
 from polyad.records import Rank
 from polyad.refusals import one_channel
 
@@ -71,8 +71,8 @@ class GroupSVD(Decomposition):
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
         batch, o, g, j, k = target.shape
-        u, s, vh = truncated_svd(target.transpose(1, 2).reshape(batch, g, o, j * k), rank[0])
-        return [(u * s.unsqueeze(-2)).transpose(1, 2), vh.reshape(batch, g, -1, j, k)]
+        left, right = low_rank(target.transpose(1, 2).reshape(batch, g, o, j * k), rank[0])
+        return [left.transpose(1, 2), right.reshape(batch, g, -1, j, k)]
 
 
 FAMILY = {str(subsets): GroupSVD(subsets) for subsets in SUBSETS}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
-from polyad.plain.hosvd import truncated_svd
+from polyad.plain.hosvd import low_rank
 from polyad.records import Rank
 from polyad.refusals import one_axis
 
@@ -36,8 +36,8 @@ class SpatialSVD(Decomposition):
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
         g, o, i, h, w = target.shape
         matrix = target.permute(0, 1, 4, 2, 3).reshape(g, o * w, i * h)
-        u, s, vh = truncated_svd(matrix, rank[0])
-        return [(u * s.unsqueeze(1)).reshape(g, o, w, -1), vh.reshape(g, -1, i, h)]
+        left, right = low_rank(matrix, rank[0])
+        return [left.reshape(g, o, w, -1), right.reshape(g, -1, i, h)]
 
 
 FORMS.register(SpatialSVD.name, SpatialSVD())

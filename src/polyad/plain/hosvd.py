@@ -26,6 +26,16 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return pad_to(u[..., :rank], rank, -1), pad_to(s[..., :rank], rank, -1), pad_to(vh[..., :rank, :], rank, -2)
 
 
+def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Factors (..., m, r) and (..., r, n) of the best approximation: the matrix projected on its leading directions on
+    its shorter side, which a small symmetric problem gives, several times as fast as a singular value decomposition."""
+    if matrix.shape[-2] > matrix.shape[-1]:
+        right, left = low_rank(matrix.mT, rank)
+        return left.mT, right.mT
+    left = pad_to(eigh_descending(matrix @ matrix.mT)[1][..., :rank], rank, -1)
+    return left, left.mT @ matrix
+
+
 def basis(tensor: Tensor, axis: int, rank: int) -> Tensor:
     """The leading directions (groups, size, rank) of one mode of (groups, *modes); zeros beyond its size."""
     unfolded = tensor.movedim(axis, 1).flatten(2)

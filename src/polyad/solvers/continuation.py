@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
+from polyad.solvers.descent import BRIEF
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem
 from polyad.solvers.projection import Projection
@@ -26,6 +27,17 @@ the last stages alone are gone through."""
 
 CHEAPEST = 1e-11
 """Smallest price: below it rounding in the Gram matrix of the rows would count as information."""
+
+SINGLE = 3e-3
+"""A descent for comparison whose start errs more than this is computed in float32: products take half the time, and
+rounding (about 1e-6 of the weight's energy) does not show."""
+
+ROUNDING = 3e-6
+"""Smallest price in float32."""
+
+AFFORDABLE, LEAST = 25e9, 4
+"""Multiply-accumulates with C (about a second) that one descent for comparison may take, and the L-BFGS iterations that
+it has however long they take: layers of 512 channels, whose patches have thousands of entries, have these alone."""
 
 WEAKEST = 1e-3
 """Terms weaker than this share of the strongest are scaled like it."""
@@ -53,6 +65,39 @@ def refined(
         projection = Projection(form, split, problem, sizes, shapes, ridge=max(price * error, CHEAPEST))
         found = projection.refine(rescaled(form, projection, found), steps // stages)
     return found
+
+
+def compared(
+    form: Decomposition,
+    split: Elimination,
+    problem: Problem,
+    sizes: dict[str, int],
+    factors: Sequence[Tensor],
+    steps: int,
+) -> list[Tensor]:
+    """Factors good enough to say which form and rank is worth more: a descent that ends where little is gained.
+
+    A sum of terms, whose plain starts are far from the best fit in the plain norm of the whitened coordinates, is
+    brought nearer to that first: an evaluation there needs no product with C.
+    """
+    error = min(1.0, error_of(form, problem, factors))
+    shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
+    price = PRICES[-1] * error
+    if error > SINGLE:
+        problem, price = problem.single, max(price, ROUNDING)
+    if problem.matrix is not None and form.additive and not form.start_is_optimal:
+        plain = Projection(form, split, Problem(problem.weight, None), sizes, shapes, ridge=price)
+        found = plain.refine(rescaled(form, plain, found), steps, BRIEF)
+    projection = Projection(form, split, problem, sizes, shapes, ridge=max(price, CHEAPEST))
+    affordable = max(LEAST, int(AFFORDABLE / projection.work))
+    return projection.refine(rescaled(form, projection, found), min(steps, affordable), BRIEF)
+
+
+def error_of(form: Decomposition, problem: Problem, factors: Sequence[Tensor]) -> float:
+    """Relative error of factors, in float32 where that is exact enough for a comparison."""
+    approximation = form.contracted(factors).reshape(problem.weight.shape)
+    quick = problem.single.relative(approximation.float())
+    return quick if quick > SINGLE else problem.relative(approximation)
 
 
 def rescaled(form: Decomposition, projection: Projection, factors: Sequence[Tensor]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """L-BFGS over a list of factors, and the plain descent over all factors for forms with no factor to eliminate."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,22 +14,32 @@ from polyad.solvers.problem import Problem
 MEMORY = 20
 """Pairs that L-BFGS keeps."""
 
-WINDOW = 10
-"""Iterations over which progress is judged: a single short step in a swamp is no sign of the end."""
 
-PROGRESS = 1e-4
-"""A descent ends when this share of the value is not gained over `WINDOW` iterations."""
+@dataclass(frozen=True)
+class Patience:
+    """A descent ends when it has not gained the share `gain` of its value over `window` iterations: a single short step
+    in a swamp is no sign of the end."""
+
+    window: int
+    gain: float
+
+
+THOROUGH, BRIEF = Patience(10, 1e-4), Patience(3, 0.03)
+"""For factors that are kept, and for those that are only compared."""
 
 Objective = Callable[[Sequence[Tensor]], tuple[float, list[Tensor]]]
 
 
-def minimise(objective: Objective, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+def minimise(
+    objective: Objective, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH
+) -> list[Tensor]:
     """Factors after at most `steps` iterations from these.
 
     Args:
         objective: factors -> value and gradients.
         factors: float64.
         steps: L-BFGS iterations (Byrd, Lu, Nocedal and Zhu, SIAM J. Sci. Comput. 1995).
+        patience: with little progress.
     """
     shapes = [factor.shape for factor in factors]
     counts = [factor.numel() for factor in factors]
@@ -45,7 +56,8 @@ def minimise(objective: Objective, factors: Sequence[Tensor], steps: int) -> lis
 
     def stalled(intermediate_result: OptimizeResult) -> None:
         values.append(float(intermediate_result.fun))
-        if len(values) > WINDOW and values[-1 - WINDOW] - values[-1] < PROGRESS * abs(values[-1]):
+        before = values[-1 - patience.window] if len(values) > patience.window else np.inf
+        if before - values[-1] < patience.gain * abs(values[-1]):
             raise StopIteration
 
     # SciPy takes the tolerances relative to 1 where the value is smaller: errors of 1e-5 would end far from the optimum
@@ -67,9 +79,9 @@ class Descent:
         self.form, self.problem = form, problem
         self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
 
-    def refine(self, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+    def refine(self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH) -> list[Tensor]:
         """All factors, after at most `steps` iterations of L-BFGS from these."""
-        return minimise(self.value_and_gradients, factors, steps)
+        return minimise(self.value_and_gradients, factors, steps, patience)
 
     def value_and_gradients(self, factors: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         leaves = [factor.detach().requires_grad_() for factor in factors]

@@ -12,8 +12,8 @@ from polyad.plain.alternating import affordable, alternating
 from polyad.records import Rank
 from polyad.solvers.bounded import most, norm_bounded
 from polyad.solvers.closed import is_matrix_product, output_components
-from polyad.solvers.continuation import refined
-from polyad.solvers.descent import Descent
+from polyad.solvers.continuation import compared, error_of, refined
+from polyad.solvers.descent import BRIEF, Descent
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
 from polyad.solvers.problem import Problem, Whitened, along
@@ -39,7 +39,9 @@ class Fit:
     start: str = PLAIN
 
 
-def fit(form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank, *, steps: int = 100) -> Fit:
+def fit(
+    form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank, *, steps: int = 100, brief: bool = False
+) -> Fit:
     """The best factors of one rank that the solver finds; the same input gives the same factors.
 
     Args:
@@ -48,15 +50,22 @@ def fit(form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank, *, 
         rank: the rank.
         steps: at most so many L-BFGS iterations. From 100 on, forms with many optima are tried from several starts,
             which makes a fit take two to three times as long.
+        brief: whether factors are wanted for comparison only: descents end where little is gained.
 
     Raises:
         FormError: the form refuses the layer or has no such rank.
     """
-    return fit_path(form, layer, problem, [rank], steps=steps)[0]
+    return fit_path(form, layer, problem, [rank], steps=steps, brief=brief)[0]
 
 
 def fit_path(
-    form: Decomposition, layer: LayerSpec, problem: Problem, ranks: Sequence[Rank], *, steps: int = 100
+    form: Decomposition,
+    layer: LayerSpec,
+    problem: Problem,
+    ranks: Sequence[Rank],
+    *,
+    steps: int = 100,
+    brief: bool = False,
 ) -> list[Fit]:
     """Fits at several ranks, each warm-started from the one before; the error never rises with the rank.
 
@@ -74,7 +83,8 @@ def fit_path(
     view = problem.whitened(form, layer)
     fits, previous = [], None
     for rank in ranks:
-        previous = _fit_one(form, layer, view, rank, previous, steps)
+        fit_one = _compared_one if brief else _fit_one
+        previous = fit_one(form, layer, view, rank, previous, steps)
         factors = form.balanced(layer, _unwhiten(form, view, previous.factors))
         fits.append(
             Fit(rank, (*factors, order) if order is not None else tuple(factors), previous.error, previous.start)
@@ -116,6 +126,27 @@ def _fit_one(
         bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
         return _measured(form, view, rank, bounded, best.start)
     return best
+
+
+def _compared_one(
+    form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, previous: Fit | None, steps: int
+) -> Fit:
+    """One descent, from the plain start or grown from the smaller rank, that ends where little is gained."""
+    if previous is not None and form.additive:
+        factors = grow(form, layer, view, previous.factors, rank)
+    else:
+        factors = form.start(view.target, rank)
+    split = elimination_of(form)
+    plain = view.problem.matrix is None and view.problem.left is None
+    if split is None or view.problem.left is not None:
+        factors = Descent(form, view.problem).refine(factors, steps, BRIEF)
+    elif not (plain and form.start_is_optimal):
+        factors = compared(form, split, view.problem, form.sizes(layer), factors, steps)
+    found = Fit(rank, tuple(factors), error_of(form, view.problem, factors))
+    if previous is None or found.error <= previous.error:
+        return found
+    larger = padded(previous.factors, form.factor_shapes(layer, rank))
+    return found if larger is None else Fit(rank, tuple(larger), previous.error)
 
 
 def _searchable(form: Decomposition, view: Whitened, start: Fit) -> bool:

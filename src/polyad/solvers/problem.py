@@ -55,6 +55,12 @@ class Problem:
         return float(self.squared_norm(self.weight))
 
     @cached_property
+    def single(self) -> "Problem":
+        """The same in float32, for descents: products take half the time."""
+        matrix, left = (None if norm is None else norm.float() for norm in (self.matrix, self.left))
+        return Problem(self.weight.float(), matrix, left)
+
+    @cached_property
     def digest(self) -> str:
         """Hash of all that makes it up."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}

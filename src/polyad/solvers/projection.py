@@ -13,12 +13,13 @@ fit of bounded norm that Phan et al. (ECCV 2020, error-preserving correction) lo
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
-from polyad.solvers.descent import minimise
+from polyad.solvers.descent import THOROUGH, Patience, minimise
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem, times
 
@@ -54,20 +55,27 @@ class Projection:
         self.weighted = times(self.weight, problem.matrix)
         self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
 
-    def refine(self, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates of the product with C in one evaluation."""
+        groups, out, n = self.weight.shape
+        rows = prod(self.shapes[self.split.position][1:]) // out
+        return groups * rows * n * (n if self.problem.matrix is not None and self.problem.matrix.dim() == 3 else 1)
+
+    def refine(self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH) -> list[Tensor]:
         """All factors, after at most `steps` iterations of L-BFGS from these."""
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
-        return self.completed(minimise(self.value_and_gradients, others, steps))
+        return self.completed(minimise(self.value_and_gradients, others, steps, patience))
 
     def value_and_gradients(self, others: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         """The relative error that the best output factor leaves (with the price of the ridge), and its gradients."""
-        leaves = [factor.detach().requires_grad_() for factor in others]
+        leaves = [factor.detach().to(self.weight.dtype).requires_grad_() for factor in others]
         rows = self.split.rows(leaves, self.sizes)
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
             value = self.problem.energy - (solution * overlap).sum()
-            gradient = 2 * (solution @ (solution.mT @ weighted) - solution @ self.weighted)
+            gradient = 2 * (_gram_times(solution, weighted) - solution @ self.weighted)
             along = (gradient * unit).sum(-1, keepdim=True)
             if self.split.one:  # one scale for the rows of all groups
                 along = along.sum(0, keepdim=True)
@@ -75,16 +83,16 @@ class Projection:
             if len(rows) < len(gradient):  # rows that all groups share
                 gradient = gradient.sum(0, keepdim=True)
         rows.backward(gradient / self.scale)
-        return float(value) / self.scale, [leaf.grad for leaf in leaves]  # type: ignore[misc]
+        return float(value) / self.scale, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
-        rows = self.split.rows(others, self.sizes)
+        rows = self.split.rows([factor.to(self.weight.dtype) for factor in others], self.sizes)
         unit, weighted, scale = self._normalised(rows)
         solution, _ = self._solve(unit, weighted)
         factors = list(others)
         shape = self.shapes[self.split.position]
-        factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT, shape))
+        factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT.double(), shape))
         return factors
 
     def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,3 +111,9 @@ class Projection:
             gram, overlap = gram.sum(0, keepdim=True), overlap.sum(0, keepdim=True)
         gram.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
         return torch.cholesky_solve(overlap, torch.linalg.cholesky(gram)), overlap
+
+
+def _gram_times(a: Tensor, b: Tensor) -> Tensor:
+    """A A' B in the order with fewer operations, for A (..., s, o) and B (..., s, n)."""
+    rows, columns = a.shape[-2:]
+    return (a @ a.mT) @ b if rows < 2 * columns else a @ (a.mT @ b)

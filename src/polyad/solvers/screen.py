@@ -34,4 +34,4 @@ def _error(form: Decomposition, layer: LayerSpec, problem: Problem) -> float:
     ranks = ranks_within(form, layer, problem, [SHARE])
     if not ranks:
         return float("inf")
-    return fit(form, layer, problem, ranks[-1], steps=FEW_STEPS if form.many_optima else 0).error
+    return fit(form, layer, problem, ranks[-1], steps=FEW_STEPS if form.many_optima else 0, brief=True).error
