@@ -1,7 +1,11 @@
 """Refit: moments of pairs, the target that is made from them, and the level itself."""
 
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
+from itertools import pairwise
+from math import inf
+from threading import active_count
 
 import pytest
 import torch
@@ -11,10 +15,12 @@ import awkward
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.decompositions.base import FORMS
+from polyad.errors import DataError
+from polyad.followers import Follower, followers
+from polyad.gate import gated
 from polyad.layers import LayerSpec
 from polyad.lockstep import walk
-from polyad.metrics.moments import FLOOR
-from polyad.metrics.propagated import best_shift, output_error, propagated_norm, propagated_target
+from polyad.metrics.propagated import RIDGES, Regression, best_shift, output_error, propagated_norm
 from polyad.pairs import output_rows, pairs_of
 from polyad.patches import patch_blocks
 from polyad.pipeline import compress
@@ -57,7 +63,7 @@ def test_moments_of_pairs_are_those_of_the_raw_rows(name: str) -> None:
     assert torch.allclose(found.moment, x @ x.mT / count)
     assert torch.allclose(found.lack, lack.mean(-1), atol=1e-12)
     assert torch.allclose(found.cross, lack @ x.mT / count, atol=1e-12)
-    assert torch.allclose(found.energy, lack.square().sum((1, 2)) / count)
+    assert torch.allclose(found.energy, lack.square().sum(2) / count)
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -66,21 +72,16 @@ def test_the_target_is_least_squares_on_the_raw_rows(name: str) -> None:
     site, dense, seen, wanted = site_of(name, 60)
     pairs = pairs_of(site, dense, [seen], [wanted])
     weight = weight_of(nn.Sequential(dense), site).flatten(2)
-    found = propagated_target(site, weight, pairs, pairs)
+    regression = Regression.on(site, pairs)
+    ridge, share = regression.best(pairs, pairs)
+    assert ridge == min(RIDGES) and share > 0.99
+    target = weight + share * regression.step(pairs, ridge)
     x, y = rows_of(site, seen), output_rows(site.layer, wanted)
     if site.bias_may_move:
         x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)
-    moment = x @ x.mT / x.shape[-1]
-    mean = moment.diagonal(dim1=-2, dim2=-1).mean(-1).view(-1, 1, 1)
-    eye = torch.eye(moment.shape[-1], dtype=torch.float64)
-    cross = (y - weight @ x) @ x.mT / x.shape[-1]
-    raised = moment + (found.ridge * (mean + FLOOR * mean.mean()) + FLOOR * mean.mean()) * eye
-    assert torch.allclose(found.weight, weight + found.share * cross @ torch.linalg.inv(raised), atol=1e-9)
-    assert found.ridge == 1e-4 and found.share > 0.99
-    if not (moment.flatten(1) == 0).all(1).any():
-        best = torch.linalg.lstsq(x.mT, y.mT).solution.mT
-        error = ((y - found.weight @ x).square().sum() / (y - best @ x).square().sum()).item()
-        assert error < 1.001
+    best = torch.linalg.lstsq(x.mT, y.mT).solution.mT
+    least, found, before = ((y - one @ x).square().sum().item() for one in (best, target, weight))
+    assert least <= found < 1.001 * least < before
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -112,10 +113,10 @@ def test_noise_alone_leaves_the_weight_as_it_is() -> None:
         pairs, check = (
             pairs_of(site, layer, [x], [layer(x) + torch.randn(len(x), 6).double()]) for x in (fitted, unseen)
         )
-        weight = weight_of(model, site)
-        found = propagated_target(site, weight, pairs, check)
-        free = pairs.cross @ torch.linalg.inv(pairs.moment)
-    assert float((found.weight - weight).norm()) < 0.3 * float(free.norm())
+        regression = Regression.on(site, pairs)
+        ridge, share = regression.best(pairs, check)
+        step = share * regression.step(pairs, ridge)
+    assert float(step.norm()) < 0.2 * float(regression.step(pairs, 0).norm())
 
 
 FORMS_HERE = [
@@ -192,29 +193,96 @@ def test_the_same_twice(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_networks_meet_layer_by_layer_and_later_layers_see_what_was_changed() -> None:
+class Block(nn.Module):
+    """A residual block whose shortcut has a layer of its own, and a ReLU in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False)
+        self.side, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.second(nn.functional.relu6(self.first(x))))
+        return self.last(torch.relu_(y + self.side(x)))
+
+
+def test_what_follows_a_layer_is_seen() -> None:
+    model = Block().eval()
+    inputs = Batch((torch.randn(5, 4),))
+    found = followers(model, trace(model, inputs).sites, inputs)
+    assert found == {
+        "first": Follower(False, 6.0),
+        "second": Follower(False, None),  # its sum belongs to the layer that runs later
+        "side": Follower(True, inf),
+        "last": Follower(False, None),
+    }
+
+
+@pytest.mark.parametrize("summed", [(), ("side",)])
+def test_networks_meet_layer_by_layer_and_later_layers_see_what_was_changed(summed: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    teacher = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.ReLU(inplace=True))
+    teacher = Block().eval()
     student, inputs = deepcopy(teacher), torch.randn(5, 4)
+    sites = trace(teacher, Batch((inputs,))).sites
     met = {}
-    for meeting in walk(teacher, student, ["0", "2"], as_batches([inputs[:3], inputs[3:]])):
-        met[meeting.name] = [part.clone() for part in meeting.seen], [part.clone() for part in meeting.wanted]
+    for meeting in walk(teacher, student, sites, as_batches([inputs[:3], inputs[3:]]), summed):
+        met[meeting.name] = [torch.cat(list(part)) for part in (meeting.seen, meeting.wanted)]
+        if meeting.beside is not None:
+            met["sum"] = [torch.cat(parts) for parts in zip(*meeting.beside)]
         with torch.no_grad():
-            student.get_submodule(meeting.name).bias.add_(1)  # type: ignore[operator, union-attr]
-    assert list(met) == ["0", "2"]
-    assert torch.equal(torch.cat(met["0"][0]), inputs)
+            student.get_submodule(meeting.name).weight.add_(1)  # type: ignore[operator, union-attr]
+    assert list(met) == ["first", "second", "side", *(["sum"] if summed else []), "last"]
     with torch.no_grad():
-        assert torch.allclose(torch.cat(met["2"][0]), student[1](student[0](inputs)))
-        assert torch.allclose(torch.cat(met["2"][1]), teacher[:3](inputs))
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in [*student, *teacher])
+        hidden, other = (nn.functional.relu6(one.first(inputs)) for one in (student, teacher))
+        mine, theirs = (one.norm(one.second(x)) for one, x in ((student, hidden), (teacher, other)))
+        ends = [torch.relu(y + one.side(inputs)) for y, one in ((mine, student), (theirs, teacher))]
+        assert torch.equal(met["first"][0], inputs)
+        assert torch.allclose(met["second"][0], hidden) and torch.allclose(met["second"][1], teacher.second(other))
+        assert torch.allclose(met["last"][0], ends[0]) and torch.allclose(met["last"][1], teacher.last(ends[1]))
+        if summed:
+            assert torch.allclose(met["sum"][0], mine) and torch.allclose(met["sum"][1], theirs)
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in [*student.modules(), *teacher.modules()]
+    )
 
 
 def test_an_error_on_the_way_ends_both_runs() -> None:
     teacher = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     student = nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 4))
-    with pytest.raises(Exception, match="refuses a calibration batch"):
-        list(walk(teacher, student, ["0", "1"], as_batches([torch.randn(5, 4)])))
+    inputs = torch.randn(5, 4)
+    sites, threads = trace(teacher, Batch((inputs,))).sites, active_count()
+    with pytest.raises(DataError, match="refuses a calibration batch"):
+        list(walk(teacher, student, sites, as_batches([inputs])))
+    with closing(walk(teacher, teacher, sites, as_batches([inputs]))) as meetings:  # and so does losing interest
+        next(meetings)
+    assert active_count() == threads
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in [*student, *teacher])
+
+
+@pytest.mark.parametrize("ceiling", [inf, 6.0])
+@pytest.mark.parametrize("name", ["linear", "conv3x3", "conv_grouped", "transposed"])
+def test_the_loss_in_front_of_a_relu_falls_in_every_round(name: str, ceiling: float) -> None:
+    site, dense, seen, wanted = site_of(name, 20)
+    scale = torch.linspace(-4, 9, site.layer.out_features).double()
+    channels = scale.reshape(-1, *(1,) * site.layer.dims)
+    before = [(wanted * channels + 0.3, torch.full_like(wanted, 0.3))]
+    rows = gated(site.layer, [seen], before, scale, ceiling)
+    weight, bias = weight_of(nn.Sequential(dense), site).flatten(2), dense.bias.detach().reshape(len(rows.patches), -1)
+    with torch.no_grad():
+        passed, given = (y.clamp(0, ceiling) for y in (0.5 * (dense(seen) * channels + 0.3), before[0][0]))
+    half = rows.error(0.5 * weight, 0.5 * bias - 0.15 / scale.reshape(bias.shape))
+    direct = ((passed - given) / channels).square().sum() / rows.given.shape[-1]
+    assert half == pytest.approx(float(direct))
+    moments = rows.moments()
+    regression, now = Regression.on(site, moments), (0.5 * weight, bias)
+    losses = [rows.loss(*now)]
+    for _ in range(6):
+        pairs = rows.pairs(moments, (weight, bias), now)
+        found = weight + regression.step(pairs, 0.0)
+        now = found, bias + best_shift(pairs, weight - found)
+        losses.append(rows.loss(*now))
+        assert rows.error(*now) <= losses[-1] * (1 + 1e-9)
+    assert all(b <= a * (1 + 1e-9) for a, b in pairwise(losses)) and losses[-1] < 0.5 * losses[0]
 
 
 def test_a_propagated_norm_is_positive_definite() -> None:

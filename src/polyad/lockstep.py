@@ -4,19 +4,25 @@ Each run has a thread of its own, of which one at a time is awake. Where a netwo
 over what it has there and waits; what happens meanwhile, such as new weights for that layer, the rest of its run
 already sees. So a network is changed layer by layer, each on what those before it now give, in a single pass; what is
 held is the activations at one layer.
+
+At a layer whose output is added to a shortcut they wait in front of the sum, where both of its sides are known; the
+student then computes the layer, and its batch norm, once more.
 """
 
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from polyad.batches import Batch, run_on
 from polyad.errors import ModelError
+from polyad.followers import summands
 from polyad.modes import evaluating
+from polyad.paused import Paused
+from polyad.records import Site
 
 
 @dataclass(frozen=True)
@@ -25,113 +31,85 @@ class Meeting:
 
     Attributes:
         name: of the layer.
-        seen: what the layer is about to see in the student.
-        wanted: what it gave in the teacher.
+        seen: what the layer sees in the student.
+        wanted: what it gives in the teacher.
+        beside: what is going to be added behind the layer, or its batch norm, in the student and in the teacher; None
+            where they do not wait for that.
     """
 
     name: str
     seen: Sequence[Tensor]
     wanted: Sequence[Tensor]
+    beside: Sequence[tuple[Tensor, Tensor]] | None = None
 
 
-class _CancelledError(BaseException):
-    """Unwinds a run that nobody waits for any more."""
+@dataclass
+class _Runner:
+    """One run of one network.
+
+    Attributes:
+        paused: its thread.
+        kept: site -> what it sees (student) or gives (teacher), from there to the sum.
+        waiting: id of an output that is going to be added -> site, output.
+        busy: whether the run itself computes a layer once more.
+    """
+
+    paused: Paused
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    waiting: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
+    busy: bool = False
 
 
-class _Run:
-    """Work in a thread of its own that stops at every `pause` until `advance` lets it go on."""
+class _BeforeSums(TorchFunctionMode):
+    """Calls `meet` with a site's output and the shortcut, before they are added."""
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work, self._go, self._here = work, threading.Semaphore(0), threading.Semaphore(0)
-        self._found: Any = None
-        self._error: BaseException | None = None
-        self._cancelled = False
-        self._threads = torch.get_num_threads()
-        self._thread = threading.Thread(target=self._body, daemon=True)
-        self._thread.start()
+    def __init__(self, waiting: dict[int, tuple[str, Tensor]], meet: Callable[[str, Tensor, Tensor], None]) -> None:
+        super().__init__()
+        self.waiting, self.meet = waiting, meet
 
-    @property
-    def ident(self) -> int | None:
-        return self._thread.ident
-
-    def advance(self) -> Any:
-        """Until the next stop: what it stopped with; None at the end."""
-        self._go.release()
-        self._here.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._found
-
-    def pause(self, found: Any) -> None:
-        """Called by the work itself."""
-        self._found = found
-        self._here.release()
-        self._go.acquire()
-        if self._cancelled:
-            raise _CancelledError
-
-    def close(self) -> None:
-        """Ends the work where it is."""
-        self._cancelled = True
-        self._go.release()
-        self._thread.join()
-
-    def _body(self) -> None:
-        self._go.acquire()
-        try:
-            if not self._cancelled:
-                torch.set_num_threads(self._threads)
-                with torch.no_grad():
-                    self._work()
-        except _CancelledError:
-            pass
-        except BaseException as error:  # it is raised where the run is waited for
-            self._error = error
-        self._found = None
-        self._here.release()
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        pair = summands(func, args, kwargs) if self.waiting else ()
+        for one, other in zip(pair, pair[::-1], strict=True):
+            if id(one) in self.waiting:
+                name, _ = self.waiting.pop(id(one))
+                self.meet(name, one, other)
+        return func(*args, **(kwargs or {}))
 
 
 def walk(
-    teacher: nn.Module, student: nn.Module, names: Sequence[str], batches: Sequence[Batch]
+    teacher: nn.Module,
+    student: nn.Module,
+    sites: Sequence[Site],
+    batches: Sequence[Batch],
+    summed: Collection[str] = (),
 ) -> Generator[Meeting, None, None]:
     """The meetings of two networks at some layers, in the order in which they run.
 
     Args:
         teacher: only read.
         student: its layers may be given other tensors between two meetings, those at hand and later ones.
-        names: of layers that run once.
+        sites: layers that run once.
         batches: all of them are under way at the same time.
+        summed: names of the sites at which they wait in front of the sum behind them.
 
     Raises:
         ModelError: the two do not come to the layers in the same order.
         DataError: a network refuses a batch.
     """
-    runs: dict[int | None, _Run] = {}
-
-    def stop(name: str, found: Tensor) -> None:
-        here = runs.get(threading.get_ident())
-        if here is not None:  # else somebody else runs the network meanwhile
-            here.pause((name, found))
-
-    def start(model: nn.Module, batch: Batch) -> _Run:
-        run = _Run(lambda: run_on(model, batch, "a calibration batch"))
-        runs[run.ident] = run
-        return run
-
-    handles = _hooks(teacher, student, names, stop)
+    sides = [_Side(model, sites, summed, original) for model, original in ((teacher, True), (student, False))]
     try:
         with evaluating(teacher), evaluating(student):
-            pairs = [(start(teacher, batch), start(student, batch)) for batch in batches]
+            pairs = [tuple(side.start(batch) for side in sides) for batch in batches]
             while (meeting := _next(pairs)) is not None:
                 yield meeting
     finally:
-        for run in runs.values():
-            run.close()
-        for handle in handles:
-            handle.remove()
+        for side in sides:
+            side.close()
 
 
-def _next(pairs: Sequence[tuple[_Run, _Run]]) -> Meeting | None:
+def _next(pairs: Sequence[tuple[Paused, ...]]) -> Meeting | None:
     """Every run at its next layer; None at the end of all."""
     wanted = [teacher.advance() for teacher, _ in pairs]
     seen = [student.advance() for _, student in pairs]
@@ -142,20 +120,76 @@ def _next(pairs: Sequence[tuple[_Run, _Run]]) -> Meeting | None:
     (name,) = names
     if name is None:
         return None
-    return Meeting(name, [found for _, found in seen], [found for _, found in wanted])
+    beside = [(mine[2], theirs[2]) for mine, theirs in zip(seen, wanted, strict=True) if mine[2] is not None]
+    return Meeting(name, [found[1] for found in seen], [found[1] for found in wanted], beside or None)
 
 
-def _hooks(teacher: nn.Module, student: nn.Module, names: Sequence[str], stop: Callable[[str, Tensor], None]) -> list:
-    def before(name: str) -> Callable[..., None]:
+class _Side:
+    """All runs of one of the two networks."""
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site], summed: Collection[str], original: bool) -> None:
+        self.model, self.original = model, original
+        self.sites, self.summed = {site.name: site for site in sites}, summed
+        self.runners: dict[int | None, _Runner] = {}
+        self.handles: list = []
+        for site in sites:
+            at = model.get_submodule(site.name)
+            if original:
+                self.handles.append(at.register_forward_hook(self._behind(site.name)))
+            else:
+                self.handles.append(at.register_forward_pre_hook(self._before(site.name), with_kwargs=True))
+            if site.name in summed:
+                end = model.get_submodule(site.norm_behind or site.name)
+                self.handles.append(end.register_forward_hook(self._at_end(site.name)))
+
+    def start(self, batch: Batch) -> Paused:
+        def run() -> None:
+            runner = self.runners[get_ident()]
+            with _BeforeSums(runner.waiting, lambda *found: self._meet(runner, *found)):
+                run_on(self.model, batch, "a calibration batch")
+
+        paused = Paused(run)
+        self.runners[paused.ident] = _Runner(paused)
+        return paused
+
+    def close(self) -> None:
+        for runner in self.runners.values():
+            runner.paused.close()
+        for handle in self.handles:
+            handle.remove()
+
+    def _arrived(self, name: str, found: Tensor) -> None:
+        runner = self.runners.get(get_ident())
+        if runner is None or runner.busy:  # somebody else runs the network meanwhile
+            return
+        if name in self.summed:
+            runner.kept[name] = found
+        else:
+            runner.paused.pause((name, found, None))
+
+    def _before(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> None:
-            stop(name, args[0] if args else kwargs["input"])
+            self._arrived(name, args[0] if args else kwargs["input"])
 
         return hook
 
-    def behind(name: str) -> Callable[..., None]:
-        return lambda module, args, output: stop(name, output)
+    def _behind(self, name: str) -> Callable[..., None]:
+        return lambda module, args, output: self._arrived(name, output)
 
-    handles: list = [
-        student.get_submodule(name).register_forward_pre_hook(before(name), with_kwargs=True) for name in names
-    ]
-    return handles + [teacher.get_submodule(name).register_forward_hook(behind(name)) for name in names]
+    def _at_end(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
+            runner = self.runners.get(get_ident())
+            if runner is not None and not runner.busy:
+                runner.waiting[id(output)] = (name, output)
+
+        return hook
+
+    def _meet(self, runner: _Runner, name: str, output: Tensor, other: Tensor) -> None:
+        found = runner.kept.pop(name)
+        runner.paused.pause((name, found, other))
+        if self.original:
+            return
+        site, runner.busy = self.sites[name], True
+        again = self.model.get_submodule(site.name)(found)
+        output.copy_(again if site.norm_behind is None else self.model.get_submodule(site.norm_behind)(again))
+        runner.busy = False

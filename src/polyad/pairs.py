@@ -3,13 +3,14 @@
 With x^ the input that reaches the layer, y what is wanted of its output (in the simplest case what it gives in the
 original network, y = W x + b) and e = y - W x^ - b what the original layer would lack on that input:
 
-    E[x^ x^'],  E[e x^'],  E[x^],  E[e],  E||e||^2
+    E[x^ x^'],  E[e x^'],  E[x^],  E[e],  E[e^2]
 
 For the simplest y the second is W (E[x x^'] - E[x^ x^']).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd, prod
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from polyad.layers import LayerSpec
 from polyad.metrics.moments import noise_between, second_moment
 from polyad.patches import patch_blocks
 from polyad.records import Pairs, Site
+
+ROWS = 1 << 17
+"""Rows that are looked at: the positions of an image are much alike, and products of all of them take most of the time
+where images are large."""
 
 
 @dataclass
@@ -35,22 +40,26 @@ class _Sums:
     def zero(cls, layer: LayerSpec) -> "_Sums":
         groups, out, *rest = layer.weight_shape
         n = int(torch.Size(rest).numel())
-        shapes = ((groups, n), (groups, n, n), (groups, out), (groups, out, n), (groups,))
+        shapes = ((groups, n), (groups, n, n), (groups, out), (groups, out, n), (groups, out))
         return cls(0, *(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
 
-    def add(self, layer: LayerSpec, x: Tensor, lack: Tensor) -> None:
-        """Products in the precision of the input, at least float32, summed in float64 block by block."""
+    def add(self, layer: LayerSpec, x: Tensor, lack: Tensor, stride: int) -> None:
+        """Products in the precision of the input, at least float32, summed in float64 block by block.
+
+        Args:
+            stride: one row in so many counts.
+        """
         rows, at = output_rows(layer, lack), 0
         for block in patch_blocks(layer, x):
-            count = block.shape[-1]
-            part = rows[..., at : at + count]
-            at += count
-            self.count += count
+            first, width = -at % stride, block.shape[-1]
+            part, block = rows[..., at + first : at + width : stride], block[..., first::stride]
+            at += width
+            self.count += block.shape[-1]
             self.inputs += block.sum(-1).to("cpu", torch.float64)
             self.products += (block @ block.mT).to("cpu", torch.float64)
             self.lacks += part.sum(-1).to("cpu", torch.float64)
             self.crosses += (part @ block.mT).to("cpu", torch.float64)
-            self.squares += part.square().sum((-2, -1)).to("cpu", torch.float64)
+            self.squares += part.square().sum(-1).to("cpu", torch.float64)
 
     def joined(self, other: "_Sums") -> "_Sums":
         return _Sums(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -82,7 +91,7 @@ def pairs_of(
         wanted: y, likewise.
         halves: whether the noise of the moments is wanted, which two halves of the samples tell.
     """
-    layer = site.layer
+    layer, stride = site.layer, spacing(site.layer, wanted, ROWS)
     parts = [_Sums.zero(layer) for _ in range(2 if halves else 1)]
     for x, y in zip(seen, wanted, strict=True):
         x, y = x.detach(), y.detach()
@@ -92,10 +101,21 @@ def pairs_of(
         if x.dim() == layer.dims + 1:
             x, lack = x.unsqueeze(0), lack.unsqueeze(0)
         for at, part in enumerate(parts):
-            part.add(layer, x[at :: len(parts)], lack[at :: len(parts)])
+            part.add(layer, x[at :: len(parts)], lack[at :: len(parts)], stride)
     if not halves:
         return parts[0].pairs()
     return parts[0].joined(parts[1]).pairs(_noise(site, *parts))
+
+
+def spacing(layer: LayerSpec, outputs: Sequence[Tensor], limit: int) -> int:
+    """One row in how many is looked at, so that about `limit` are; without a divisor in common with the number of
+    positions, so that all of them are met alike."""
+    rows = sum(y.numel() for y in outputs) // layer.out_features
+    positions = prod(outputs[0].shape[-layer.dims :]) if layer.dims else 1
+    found = max(1, -(-rows // max(limit, 1)))
+    while gcd(found, positions) > 1:
+        found += 1
+    return found
 
 
 def _noise(site: Site, first: _Sums, second: _Sums) -> Tensor | None:

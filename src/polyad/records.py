@@ -138,7 +138,7 @@ class Pairs:
         moment: (groups, n, n), E[x x'].
         lack: (groups, out), E[e], e what is wanted of its output less what the original layer makes of x.
         cross: (groups, out, n), E[e x'].
-        energy: (groups,), E||e||^2.
+        energy: (groups, out), E[e^2].
         noise: as in `Statistics`.
     """
 

@@ -27,48 +27,53 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Tried, as shares of the mean eigenvalue of C."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What to approximate instead of the weight.
-
-    Attributes:
-        weight: W* (groups, out, n).
-        ridge: that was best, as a share of the mean eigenvalue of C.
-        share: of the way from W to the solution with that ridge.
-    """
-
-    weight: Tensor
-    ridge: float
-    share: float
-
-
 def propagated_norm(site: Site, pairs: Pairs) -> Tensor:
     """C (groups, n, n) of the inputs in the compressed network, shrunk as in `inputs`."""
     moment = second_moment(site, pairs.moment, pairs.mean, pairs.mean)
     return shrunk(moment, shrinkage(moment, pairs.noise))
 
 
-def propagated_target(site: Site, weight: Tensor, fitted: Pairs, unseen: Pairs) -> Target:
-    """The target W* for a site.
+@dataclass(frozen=True)
+class Regression:
+    """What is wanted of a site regressed on what it sees, for one set of inputs.
 
-    Args:
-        weight: W (groups, out, n), float64.
-        fitted: moments of the inputs that W* is made from.
-        unseen: of those that choose how far to go.
+    Attributes:
+        site: the site.
+        values, vectors: eigenvalues (groups, n) and eigenvectors of their C.
     """
-    cross, moment = _about(site, fitted, fitted)
-    unseen_cross, unseen_moment = _about(site, unseen, fitted)
-    values, vectors = eigh_descending(lifted(moment))
-    turned, mean = cross @ vectors, values.mean(-1, keepdim=True)
-    best, found = 0.0, Target(weight, 0.0, 0.0)
-    for ridge in RIDGES:
-        step = (turned / (values + ridge * mean).unsqueeze(-2)) @ vectors.mT
-        overlap, length = float((step * unseen_cross).sum()), float((step @ unseen_moment * step).sum())
-        share = min(max(overlap / length, 0.0), 1.0) if length > 0 else 0.0
-        gain = 2 * share * overlap - share**2 * length
-        if gain > best:
-            best, found = gain, Target(weight + share * step, ridge, share)
-    return found
+
+    site: Site
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def on(cls, site: Site, pairs: Pairs) -> "Regression":
+        """Prepare it, for whatever is going to be wanted."""
+        return cls(site, *eigh_descending(lifted(second_moment(site, pairs.moment, pairs.mean, pairs.mean))))
+
+    def step(self, pairs: Pairs, ridge: float) -> Tensor:
+        """W* - W (groups, out, n).
+
+        Args:
+            pairs: moments over the inputs that it was prepared for.
+            ridge: as a share of the mean eigenvalue of C.
+        """
+        cross, _ = _about(self.site, pairs, pairs)
+        raised = self.values + ridge * self.values.mean(-1, keepdim=True)
+        return (cross @ self.vectors / raised.unsqueeze(-2)) @ self.vectors.mT
+
+    def best(self, fitted: Pairs, unseen: Pairs) -> tuple[float, float]:
+        """The ridge, and the share of the step with it, that leave the least error on held-out inputs."""
+        cross, moment = _about(self.site, unseen, fitted)
+        best, found = 0.0, (RIDGES[-1], 0.0)
+        for ridge in RIDGES:
+            step = self.step(fitted, ridge)
+            overlap, length = float((step * cross).sum()), float((step @ moment * step).sum())
+            share = min(max(overlap / length, 0.0), 1.0) if length > 0 else 0.0
+            gain = 2 * share * overlap - share**2 * length
+            if gain > best:
+                best, found = gain, (ridge, share)
+        return found
 
 
 def best_shift(pairs: Pairs, difference: Tensor) -> Tensor:
@@ -84,8 +89,8 @@ def output_error(pairs: Pairs, difference: Tensor, shift: Tensor) -> float:
         shift: b^ - b (groups, out).
     """
     average = best_shift(pairs, difference)
-    squares = pairs.energy.sum() + ((difference @ pairs.moment + 2 * pairs.cross) * difference).sum()
-    return float(squares - (2 * shift * average).sum() + shift.square().sum())
+    squares = pairs.energy + ((difference @ pairs.moment + 2 * pairs.cross) * difference).sum(-1)
+    return float((squares - 2 * shift * average + shift.square()).sum())
 
 
 def _about(site: Site, pairs: Pairs, centre: Pairs) -> tuple[Tensor, Tensor]:

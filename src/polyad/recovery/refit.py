@@ -4,26 +4,32 @@ The factors were fitted on inputs of the original network. Teacher and student n
 inputs. When the student arrives at a site the factors there, from where they are, are refined to give what the teacher
 gives at that site, on the inputs that the student has by now; so each layer repairs part of what the layers before it
 did wrong (Zhang et al., "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016,
-section 3.3). The bias, or the batch norm behind, takes up the mean. A refit is kept where the error of the site's
-output falls on held-out inputs, and all of them where the held-out divergence from the teacher does not rise.
+section 3.3). The bias, or the batch norm behind, takes up the mean. Where a shortcut is added to the output, what is
+wanted is the sum that the teacher has, so that the layer also makes up for what the shortcut brings along (He, Zhang
+and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.3).
+
+A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
+divergence from the teacher does not rise. `statistics` follows.
 """
 
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from polyad.decompositions.base import FORMS
+from polyad.errors import ModelError
 from polyad.evaluation import divergence, outputs
+from polyad.followers import Follower, followers
+from polyad.gate import gated
 from polyad.lockstep import Meeting, walk
-from polyad.metrics.propagated import best_shift, output_error, propagated_norm, propagated_target
+from polyad.metrics.propagated import Regression, best_shift, output_error, propagated_norm
 from polyad.pairs import pairs_of
+from polyad.place import Place, State
 from polyad.records import Choice, Pairs
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery
-from polyad.sites import weight_of
 from polyad.solvers import Problem, fit
 from polyad.splits import merged
 
@@ -36,6 +42,18 @@ STEPS = 30
 SWEEPS = 1
 """How often all sites are gone through."""
 
+SHORTCUTS = True
+"""Whether sums with shortcuts are what is wanted (docs/recovery.md has the figures)."""
+
+GATE = True
+"""Whether a ReLU behind a site is looked through."""
+
+ROUNDS = 5
+"""Of the alternation in front of a ReLU."""
+
+GATE_STEPS = 8
+"""L-BFGS iterations in each round."""
+
 
 def refit(lesson: Lesson) -> tuple[str, ...]:
     """Refit the student's sites in order; returns what was kept."""
@@ -45,15 +63,16 @@ def refit(lesson: Lesson) -> tuple[str, ...]:
     targets = outputs(lesson.teacher, lesson.held_out)
     before = divergence(targets, outputs(lesson.student, lesson.held_out))
     state = {name: tensor.clone() for name, tensor in lesson.student.state_dict().items()}
-    kept = [0]
-    for _ in range(SWEEPS):
-        kept = _sweep(lesson, choices)
-    after = divergence(targets, outputs(lesson.student, lesson.held_out))
+    try:
+        kept = [_sweep(lesson, choices) for _ in range(SWEEPS)][-1]
+        after = divergence(targets, outputs(lesson.student, lesson.held_out))
+        note = f"{sum(kept)} of {len(choices)} sites refitted{left}, held-out divergence {before:.4g} -> {after:.4g}"
+    except ModelError as error:
+        after, note = inf, f"left out: {error}"
     if not after <= before:
         lesson.student.load_state_dict(state)
-    verdict = f"held-out divergence {before:.4g} -> {after:.4g}" + ("" if after <= before else ", so all taken back")
-    note = f"refit: {sum(kept)} of {len(choices)} sites refitted{left}, {verdict}"
-    return (note, *RECOVERIES["statistics"].run(lesson))
+        note += ", so all is as it was" if after < inf else ""
+    return (f"refit: {note}", *RECOVERIES["statistics"].run(lesson))
 
 
 def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
@@ -74,95 +93,107 @@ def _refusal(choice: Choice) -> str | None:
 
 def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> list[bool]:
     """All sites once."""
-    by_name = {choice.site.name: choice for choice in choices}
-    size = max(
-        choice.site.layer.out_features * prod(choice.site.layer.output_size(run.size))
-        for choice in choices
-        for run in choice.site.runs
-    )
-    fitted = merged(lesson.calibration, max(1, ELEMENTS // size))
-    unseen = merged(lesson.held_out, max(1, ELEMENTS // size))
+    sites, by_name = [choice.site for choice in choices], {choice.site.name: choice for choice in choices}
+    size = max(site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
+    fitted, unseen = (merged(part, max(1, ELEMENTS // size)) for part in (lesson.calibration, lesson.held_out))
+    behind = followers(lesson.teacher, sites, fitted[0].take(2))
+    summed = [name for name, follower in behind.items() if follower.summed and SHORTCUTS]
     kept = []
-    with closing(walk(lesson.teacher, lesson.student, list(by_name), [*fitted, *unseen])) as meetings:
+    with closing(walk(lesson.teacher, lesson.student, sites, [*fitted, *unseen], summed)) as meetings:
         for meeting in lesson.progress(meetings, "refit", len(choices)):
-            place = _Place.of(lesson, by_name[meeting.name], meeting, len(fitted))
-            kept.append(place.refit())
+            place = Place(by_name[meeting.name], lesson.teacher, lesson.student)
+            parts = (
+                _Inputs.of(place, meeting, slice(0, len(fitted))),
+                _Inputs.of(place, meeting, slice(len(fitted), None)),
+            )
+            kept.append(_refit(place, *parts, behind[meeting.name]))
     return kept
 
 
 @dataclass(frozen=True)
-class _Place:
-    """One site of the student and all that is known about it."""
+class _Inputs:
+    """What is known of a site over some of the batches: what it sees, what is wanted of it; what goes into a ReLU
+    behind it in the teacher, and what is added to the site's own part of that in the student."""
 
-    choice: Choice
-    teacher: nn.Module
-    student: nn.Module
-    weight: Tensor
-    fitted: Pairs
-    unseen: Pairs
+    seen: Sequence[Tensor]
+    wanted: Sequence[Tensor]
+    before: Sequence[tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, lesson: Lesson, choice: Choice, meeting: Meeting, fitted: int) -> "_Place":
-        """Args: fitted: how many of the batches are not held out."""
-        site, dense = choice.site, lesson.teacher.get_submodule(choice.site.name)
-        return cls(
-            choice,
-            lesson.teacher,
-            lesson.student,
-            weight_of(lesson.teacher, site).to("cpu", torch.float64).flatten(2),
-            pairs_of(site, dense, meeting.seen[:fitted], meeting.wanted[:fitted], halves=True),
-            pairs_of(site, dense, meeting.seen[fitted:], meeting.wanted[fitted:]),
-        )
+    def of(cls, place: Place, meeting: Meeting, part: slice) -> "_Inputs":
+        def channels(values: Tensor, like: Tensor) -> Tensor:
+            return values.to(like).reshape(-1, *(1,) * place.site.layer.dims)
 
-    def refit(self) -> bool:
-        """Put the better of the present and the refined factors into the student."""
-        site, form = self.choice.site, FORMS[self.choice.form]
-        module = self.student.get_submodule(site.name)
-        init = form.read(module, site.layer, self.choice.rank)  # type: ignore[arg-type]
-        present = self._difference(init)
-        now = output_error(self.unseen, present, self._present_shift())
-        target = propagated_target(site, self.weight, self.fitted, self.unseen)
-        problem = Problem(target.weight, propagated_norm(site, self.fitted))
-        found = fit(form, site.layer, problem, self.choice.rank, steps=STEPS, init=init)
-        tries = [(init, present), (list(found.factors), self._difference(found.factors))]
-        errors = [output_error(self.unseen, difference, self._shift(difference)) for _, difference in tries]
-        best = errors.index(min(errors))
-        if not errors[best] < now:
-            return False
-        factors, difference = tries[best]
-        self._put(factors, self._shift(difference))
-        return True
+        factor, constant = place.scale()
+        seen, given = meeting.seen[part], meeting.wanted[part]
+        beside = [(torch.zeros_like(y), torch.zeros_like(y)) for y in given]
+        beside = beside if meeting.beside is None else meeting.beside[part]
+        wanted, before = [], []
+        for y, (mine, theirs) in zip(given, beside, strict=True):
+            scale, constants = channels(factor, y), channels(constant, y)
+            wanted.append(y if meeting.beside is None else y + (theirs - mine) / scale)
+            before.append((scale * y + constants + theirs, constants + mine))
+        return cls(seen, wanted, before)
 
-    def _difference(self, factors: Sequence[Tensor]) -> Tensor:
-        return self.weight - FORMS[self.choice.form].reconstruct(factors).reshape(self.weight.shape)
 
-    def _shift(self, difference: Tensor) -> Tensor:
-        """Of the bias, (groups, out): the one that leaves no error on average, where it may move."""
-        found = best_shift(self.fitted, difference)
-        return found if self.choice.site.bias_may_move else torch.zeros_like(found)
+def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> bool:
+    """Put the better of the present and the refined state into the student."""
+    site, dense = place.site, place.teacher.get_submodule(place.site.name)
+    pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
+    check = pairs_of(site, dense, unseen.seen, unseen.wanted)
+    present = place.read()
+    regression = Regression.on(site, pairs)
+    ridge, share = regression.best(pairs, check)
+    found = _fitted(place, present, pairs, share * regression.step(pairs, ridge), STEPS)
+    tries = [present, _centred(place, present.factors, pairs), found]
 
-    def _present_shift(self) -> Tensor:
-        """What the student's bias, or its batch norm's mean, differs by from the teacher's."""
-        site, (groups, out) = self.choice.site, self.weight.shape[:2]
-        if site.layer.bias:
-            mine, theirs = (model.get_submodule(site.name) for model in (self.student, self.teacher))
-            return (mine[-1].bias.detach().double() - theirs.bias.detach().double()).cpu().reshape(groups, out)  # type: ignore[index, operator, union-attr]
-        if site.norm_behind is None:
-            return self.weight.new_zeros(groups, out)
-        mine, theirs = (model.get_submodule(site.norm_behind) for model in (self.student, self.teacher))
-        return (theirs.running_mean.double() - mine.running_mean.double()).cpu().reshape(groups, out)  # type: ignore[operator, union-attr]
+    def error(state: State) -> float:
+        return output_error(check, place.dense[0] - place.weight(state), state.shift)
 
-    @torch.no_grad()
-    def _put(self, factors: Sequence[Tensor], shift: Tensor) -> None:
-        site = self.choice.site
-        bias = getattr(self.teacher.get_submodule(site.name), "bias", None)
-        moved = None if bias is None else bias.detach().double() + shift.flatten().to(bias.device)
-        FORMS[self.choice.form].load(self.student.get_submodule(site.name), site.layer, factors, moved)  # type: ignore[arg-type]
-        if bias is None and site.norm_behind is not None:
-            mine, theirs = (
-                model.get_submodule(site.norm_behind).running_mean for model in (self.student, self.teacher)
-            )
-            mine.copy_(theirs.double() - shift.flatten().to(theirs.device))  # type: ignore[operator, union-attr, arg-type]
+    best = min(tries, key=error)
+    if GATE and behind.ceiling is not None and (SHORTCUTS or not behind.summed):
+        best = _gated(place, best, (fitted, unseen), behind.ceiling, pairs, (ridge, share))
+    if best is not present:
+        place.put(best)
+    return best is not present
+
+
+def _fitted(place: Place, start: State, pairs: Pairs, step: Tensor, steps: int) -> State:
+    problem = Problem(place.dense[0] + step, propagated_norm(place.site, pairs))
+    found = fit(place.form, place.site.layer, problem, place.choice.rank, steps=steps, init=start.factors)
+    return _centred(place, found.factors, pairs)
+
+
+def _centred(place: Place, factors: Sequence[Tensor], pairs: Pairs) -> State:
+    """With the shift that leaves no error on average, where the bias may move."""
+    state = State(tuple(factors), torch.zeros_like(pairs.lack))
+    if not place.site.bias_may_move:
+        return state
+    return State(state.factors, best_shift(pairs, place.dense[0] - place.weight(state)))
+
+
+def _gated(
+    place: Place,
+    start: State,
+    inputs: tuple[_Inputs, _Inputs],
+    ceiling: float,
+    pairs: Pairs,
+    how: tuple[float, float],
+) -> State:
+    layer, (factor, _) = place.site.layer, place.scale()
+    rows, check = (gated(layer, part.seen, part.before, factor, ceiling) for part in inputs)
+    moments = rows.moments()
+    regression = Regression.on(place.site, moments)
+    ridge, share = how
+
+    def now(state: State) -> tuple[Tensor, Tensor]:
+        return place.weight(state), place.dense[1] + state.shift
+
+    states = [start]
+    for _ in range(ROUNDS):
+        wanted = rows.pairs(moments, place.dense, now(states[-1]))
+        states.append(_fitted(place, states[-1], wanted, share * regression.step(wanted, ridge), GATE_STEPS))
+    return min(states, key=lambda state: check.error(*now(state)))
 
 
 RECOVERIES.register(
