@@ -22,7 +22,7 @@ from polyad.layers import LayerSpec
 from polyad.lockstep import walk
 from polyad.metrics.propagated import RIDGES, Regression, best_shift, output_error, propagated_norm
 from polyad.pairs import output_rows, pairs_of
-from polyad.patches import patch_blocks
+from polyad.patches import patch_blocks, sampled_blocks
 from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import Site
@@ -64,6 +64,17 @@ def test_moments_of_pairs_are_those_of_the_raw_rows(name: str) -> None:
     assert torch.allclose(found.lack, lack.mean(-1), atol=1e-12)
     assert torch.allclose(found.cross, lack @ x.mT / count, atol=1e-12)
     assert torch.allclose(found.energy, lack.square().sum(2) / count)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+@pytest.mark.parametrize("name", [name for name in awkward.LAYERS if name != "embedding"])
+def test_sampled_patches_are_some_of_all_patches(name: str, every: int) -> None:
+    model, inputs = awkward.build(name)
+    layer = LayerSpec.of(model[0])
+    whole, some = (
+        torch.cat(list(rows), -1) for rows in (patch_blocks(layer, inputs), sampled_blocks(layer, inputs, every))
+    )
+    assert torch.equal(some, whole[..., ::every])
 
 
 @pytest.mark.parametrize("name", CHOSEN)
@@ -274,6 +285,11 @@ def test_the_loss_in_front_of_a_relu_falls_in_every_round(name: str, ceiling: fl
     direct = ((passed - given) / channels).square().sum() / rows.given.shape[-1]
     assert half == pytest.approx(float(direct))
     moments = rows.moments()
+    wanted = rows.sign * (rows.target(rows.before(0.5 * weight, bias + 1)) - rows.beside)
+    lack = wanted - weight @ rows.patches - bias.unsqueeze(-1)
+    pairs = rows.pairs(moments, (weight, bias), (0.5 * weight, bias + 1))
+    assert torch.allclose(pairs.lack, lack.mean(-1)) and torch.allclose(pairs.energy, lack.square().mean(-1))
+    assert torch.allclose(pairs.cross, lack @ rows.patches.mT / pairs.count)
     regression, now = Regression.on(site, moments), (0.5 * weight, bias)
     losses = [rows.loss(*now)]
     for _ in range(6):

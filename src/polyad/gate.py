@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from polyad.layers import LayerSpec
-from polyad.pairs import output_rows, spacing
-from polyad.patches import patch_blocks
+from polyad.pairs import ROWS, output_rows, spacing
+from polyad.patches import sampled_blocks
 from polyad.records import Pairs
 
-ELEMENTS = 1 << 24
-"""Of the patches that are held: 64 MiB of float32."""
+ELEMENTS = 1 << 26
+"""Of the patches that are held: 256 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,26 @@ class Gated:
             dense: weight and bias of the original layer.
             now: the present ones.
         """
-        count = self.patches.shape[-1]
-        wanted = self.sign * (self.target(self.before(*now)) - self.beside)
-        weight, bias = (tensor.to(self.patches) for tensor in dense)
-        lack = wanted - weight @ self.patches - bias.unsqueeze(-1)
-        return replace(
-            moments,
-            lack=lack.double().mean(-1),
-            cross=(lack @ self.patches.mT).double() / count,
-            energy=lack.square().sum(-1, dtype=torch.float64) / count,
-        )
+        count, before = self.patches.shape[-1], self.before(*now)
+        change = self.sign * (self.target(before) - before)  # of the present output; that differs from the original by
+        weight, bias = now[0] - dense[0], (now[1] - dense[1]).unsqueeze(-1)
+        mean = moments.mean.unsqueeze(-1)
+        rest, crossed = weight @ mean + bias, weight @ moments.moment + bias * mean.mT
+        lack = change.sum(-1, dtype=torch.float64) / count
+        cross = (change @ self.patches.mT).double() / count
+        energy = change.square().sum(-1, dtype=torch.float64) / count + 2 * (cross * weight).sum(-1)
+        energy += ((2 * lack.unsqueeze(-1) + rest) * bias + (crossed * weight).sum(-1, keepdim=True)).squeeze(-1)
+        return replace(moments, lack=lack + rest.squeeze(-1), cross=cross + crossed, energy=energy)
 
 
 def gated(
-    layer: LayerSpec, seen: Sequence[Tensor], before: Sequence[tuple[Tensor, Tensor]], scale: Tensor, ceiling: float
+    layer: LayerSpec,
+    seen: Sequence[Tensor],
+    before: Sequence[tuple[Tensor, Tensor]],
+    scale: Tensor,
+    ceiling: float,
+    *,
+    limit: int = ROWS,
 ) -> Gated:
     """Rows of some batches, as many as there is room for, evenly spread.
 
@@ -105,17 +111,14 @@ def gated(
             student, both (samples, channels, *size).
         scale: (out,) what a batch norm in between multiplies the layer's output with.
         ceiling: of the ReLU.
+        limit: about so many rows are looked at.
     """
     shape = layer.weight_shape
-    every = spacing(layer, [y for y, _ in before], ELEMENTS // (shape[0] * prod(shape[2:])))
+    every = spacing(layer, [y for y, _ in before], min(limit, ELEMENTS // (shape[0] * prod(shape[2:]))))
     size = scale.abs().reshape(*shape[:2], 1).to(before[0][0])
     patches, given, beside = [], [], []
     for x, (theirs, added) in zip(seen, before, strict=True):
-        blocks, at = [], 0
-        for block in patch_blocks(layer, x):
-            blocks.append(block[..., -at % every :: every])
-            at += block.shape[-1]
-        patches.append(torch.cat(blocks, -1))
+        patches += list(sampled_blocks(layer, x, every))
         given.append(output_rows(layer, theirs)[..., ::every].clamp(0, ceiling) / size)
         beside.append(output_rows(layer, added)[..., ::every] / size)
     end = torch.full_like(size, inf) if ceiling == inf else ceiling / size

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from polyad.layers import LayerSpec
 from polyad.metrics.moments import noise_between, second_moment
-from polyad.patches import patch_blocks
+from polyad.patches import sampled_blocks
 from polyad.records import Pairs, Site
 
-ROWS = 1 << 17
-"""Rows that are looked at: the positions of an image are much alike, and products of all of them take most of the time
+ROWS = 1 << 16
+"""Rows that are looked at by default: the positions of an image are much alike, and products of all take most of the time
 where images are large."""
 
 
@@ -49,11 +49,10 @@ class _Sums:
         Args:
             stride: one row in so many counts.
         """
-        rows, at = output_rows(layer, lack), 0
-        for block in patch_blocks(layer, x):
-            first, width = -at % stride, block.shape[-1]
-            part, block = rows[..., at + first : at + width : stride], block[..., first::stride]
-            at += width
+        rows, at = output_rows(layer, lack)[..., ::stride], 0
+        for block in sampled_blocks(layer, x, stride):
+            part = rows[..., at : at + block.shape[-1]]
+            at += block.shape[-1]
             self.count += block.shape[-1]
             self.inputs += block.sum(-1).to("cpu", torch.float64)
             self.products += (block @ block.mT).to("cpu", torch.float64)
@@ -80,7 +79,13 @@ def output_rows(layer: LayerSpec, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pairs_of(
-    site: Site, dense: nn.Module, seen: Sequence[Tensor], wanted: Sequence[Tensor], *, halves: bool = False
+    site: Site,
+    dense: nn.Module,
+    seen: Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    *,
+    halves: bool = False,
+    limit: int = ROWS,
 ) -> Pairs:
     """Moments over some batches.
 
@@ -90,8 +95,9 @@ def pairs_of(
         seen: x^, what reaches the layer, batch by batch.
         wanted: y, likewise.
         halves: whether the noise of the moments is wanted, which two halves of the samples tell.
+        limit: about so many rows are looked at.
     """
-    layer, stride = site.layer, spacing(site.layer, wanted, ROWS)
+    layer, stride = site.layer, spacing(site.layer, wanted, limit)
     parts = [_Sums.zero(layer) for _ in range(2 if halves else 1)]
     for x, y in zip(seen, wanted, strict=True):
         x, y = x.detach(), y.detach()

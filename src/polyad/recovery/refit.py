@@ -26,7 +26,7 @@ from polyad.followers import Follower, followers
 from polyad.gate import gated
 from polyad.lockstep import Meeting, walk
 from polyad.metrics.propagated import Regression, best_shift, output_error, propagated_norm
-from polyad.pairs import pairs_of
+from polyad.pairs import ROWS, pairs_of
 from polyad.place import Place, State
 from polyad.records import Choice, Pairs
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery
@@ -140,7 +140,7 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
     """Put the better of the present and the refined state into the student."""
     site, dense = place.site, place.teacher.get_submodule(place.site.name)
     pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
-    check = pairs_of(site, dense, unseen.seen, unseen.wanted)
+    check = pairs_of(site, dense, unseen.seen, unseen.wanted, limit=ROWS // 4)
     present = place.read()
     regression = Regression.on(site, pairs)
     ridge, share = regression.best(pairs, check)
@@ -181,7 +181,10 @@ def _gated(
     how: tuple[float, float],
 ) -> State:
     layer, (factor, _) = place.site.layer, place.scale()
-    rows, check = (gated(layer, part.seen, part.before, factor, ceiling) for part in inputs)
+    rows, check = (
+        gated(layer, part.seen, part.before, factor, ceiling, limit=limit)
+        for part, limit in zip(inputs, (ROWS, ROWS // 4), strict=True)
+    )
     moments = rows.moments()
     regression = Regression.on(place.site, moments)
     ridge, share = how
