@@ -1,21 +1,28 @@
 """Refit: moments of pairs, the target that is made from them, and the level itself."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 from threading import active_count
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import awkward
+from conftest import Polyad
+from own_network import write_own
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.decompositions.base import FORMS
 from polyad.errors import DataError
+from polyad.evaluation import divergence, outputs
 from polyad.followers import Follower, followers
 from polyad.gate import gated
 from polyad.layers import LayerSpec
@@ -182,7 +189,7 @@ def networks() -> dict[str, Callable[[], nn.Module]]:
     return {"norms": norms, "biases": biases}
 
 
-def lesson(name: str, metric: str = "inputs") -> Lesson:
+def lesson(name: str, share: float = 0.3, **options: Any) -> Lesson:
     torch.manual_seed(0)
     teacher = networks()[name]().eval()
     for module in teacher.modules():
@@ -191,17 +198,82 @@ def lesson(name: str, metric: str = "inputs") -> Lesson:
             nn.init.uniform_(module.running_mean, -1, 1)
     inputs = torch.randn(80, 3, 8, 8)
     inputs = inputs + 0.7 * inputs.roll(1, -1)
-    found = compress(teacher, [inputs], budget=Budget(params=0.3), metric=metric, recover="none")
+    found = compress(
+        teacher, [inputs], budget=Budget(params=share), forms=("svd", "tucker2", "cp"), recover="none", **options
+    )
     calibration, held_out = as_batches([inputs[:30], inputs[30:60]]), as_batches([inputs[60:]])
     return Lesson(found.model, teacher, found.plan, calibration, held_out, silent)
 
 
+def changed(first: nn.Module, second: nn.Module) -> list[str]:
+    pairs = zip(first.state_dict().items(), second.state_dict().values(), strict=True)
+    return [name for (name, a), b in pairs if not torch.equal(a, b)]
+
+
+def distance(work: Lesson, batches: Sequence[Batch]) -> float:
+    return divergence(outputs(work.teacher, batches), outputs(work.student, batches))
+
+
 @pytest.mark.parametrize("name", networks())
-def test_the_same_twice(name: str) -> None:
-    first, second = lesson(name), lesson(name)
-    assert RECOVERIES["refit"].run(first) == RECOVERIES["refit"].run(second)
-    pairs = zip(first.student.state_dict().values(), second.student.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+def test_outputs_come_closer_the_plan_stays_and_twice_gives_the_same(name: str) -> None:
+    work = lesson(name)
+    again = replace(work, student=deepcopy(work.student))
+    original, compressed = deepcopy(work.teacher), deepcopy(work.student)
+    before = [distance(work, batches) for batches in (work.calibration, work.held_out)]
+    notes = RECOVERIES["refit"].run(work)
+    after = [distance(work, batches) for batches in (work.calibration, work.held_out)]
+    assert after[0] < before[0] and after[1] <= before[1]
+    assert changed(work.student, compressed) and not changed(work.teacher, original)
+    example = work.held_out[0]
+    counted, wanted = trace(work.student, example), trace(compressed, example)
+    assert (counted.params, counted.macs) == (wanted.params, wanted.macs)
+    assert RECOVERIES["refit"].run(again) == notes
+    assert not changed(work.student, again.student)
+
+
+def test_a_network_without_errors_stays_as_it_is() -> None:
+    """Forms at their largest rank: nothing is lacking, so nothing changes beyond rounding."""
+    dense = dict.fromkeys(("2", "8"), ("dense", ()))
+    work = lesson("biases", share=1.0, fixed={"0": ("tucker2", (16, 3)), "5": ("svd", (12,)), **dense})
+    before = distance(work, work.held_out)
+    RECOVERIES["refit"].run(work)
+    assert max(before, distance(work, work.held_out)) < 1e-9
+
+
+def test_stacks_and_what_runs_twice_are_left_with_a_word() -> None:
+    torch.manual_seed(0)
+    twice = nn.Linear(16, 16)
+    teacher = nn.Sequential(
+        *(nn.Linear(16, 16) for _ in range(2)), nn.ReLU(), twice, nn.ReLU(), twice, nn.Linear(16, 4)
+    )
+    fixed = {name: ("svd", (4,)) for name in ("[01]", "3", "6")}
+    inputs = torch.randn(40, 16)
+    found = compress(teacher, [inputs], budget=Budget(params=0.9), stack=["[01]"], fixed=fixed, recover="refit")
+    assert found.report.recovered[0].startswith(
+        "refit: 1 of 1 sites refitted (left as they are: [01] (a stack), 3 (it runs"
+    )
+
+
+def test_the_command_line_refits(polyad: Polyad, tmp_path: Path) -> None:
+    own = write_own(tmp_path)
+    out = tmp_path / "small"
+    chosen = (
+        "--data",
+        "digits",
+        "--budget",
+        "params=25%",
+        "--samples",
+        "100",
+        "--forms",
+        "svd,tucker2",
+        "--recover",
+        "refit",
+    )
+    ran = polyad("compress", own.model, "--weights", own.weights, *chosen, "--out", out, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = json.loads(ran.out)
+    assert found["recovery"] == "refit" and "sites refitted" in found["recovered"][0]
+    assert polyad("evaluate", out, "--data", "digits", "--model", own.model, "--json").code in (0, 2)
 
 
 class Block(nn.Module):

@@ -115,12 +115,13 @@ def gated(
     """
     shape = layer.weight_shape
     every = spacing(layer, [y for y, _ in before], min(limit, ELEMENTS // (shape[0] * prod(shape[2:]))))
-    size = scale.abs().reshape(*shape[:2], 1).to(before[0][0])
+    dtype = torch.promote_types(before[0][0].dtype, torch.float32)
+    size = scale.abs().reshape(*shape[:2], 1).to("cpu", dtype)
     patches, given, beside = [], [], []
     for x, (theirs, added) in zip(seen, before, strict=True):
-        patches += list(sampled_blocks(layer, x, every))
-        given.append(output_rows(layer, theirs)[..., ::every].clamp(0, ceiling) / size)
-        beside.append(output_rows(layer, added)[..., ::every] / size)
+        patches += [block.to("cpu", dtype) for block in sampled_blocks(layer, x, every)]
+        given.append(output_rows(layer, theirs)[..., ::every].to("cpu", dtype).clamp(0, ceiling) / size)
+        beside.append(output_rows(layer, added)[..., ::every].to("cpu", dtype) / size)
     end = torch.full_like(size, inf) if ceiling == inf else ceiling / size
     sign = scale.sign().reshape(*shape[:2], 1).to(size)
     return Gated(torch.cat(patches, -1), torch.cat(given, -1), torch.cat(beside, -1), sign, end)

@@ -21,8 +21,8 @@ from polyad.patches import sampled_blocks
 from polyad.records import Pairs, Site
 
 ROWS = 1 << 16
-"""Rows that are looked at by default: the positions of an image are much alike, and products of all take most of the time
-where images are large."""
+"""Rows that are looked at by default: the positions of an image are much alike, and products of all of them would take
+most of the time where images are large."""
 
 
 @dataclass

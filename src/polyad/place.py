@@ -88,6 +88,7 @@ class Place:
         weight, bias = (getattr(norm, name) for name in ("weight", "bias"))
         factor = (variance + norm.eps).rsqrt()  # type: ignore[operator]
         factor = factor if weight is None else factor * weight.detach().double().cpu()
+        factor = factor if factor.any() else torch.ones_like(factor)
         least = LEAST_SCALE * factor.abs().max()
         factor = torch.where(factor.abs() < least, torch.where(factor < 0, -least, least), factor)
         return factor, (0 if bias is None else bias.detach().double().cpu()) - factor * mean

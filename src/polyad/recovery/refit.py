@@ -14,7 +14,7 @@ divergence from the teacher does not rise. `statistics` follows.
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, prod
 
 import torch
@@ -35,6 +35,9 @@ from polyad.splits import merged
 
 ELEMENTS = 1 << 27
 """Largest activation of all calibration inputs together, in elements (512 MiB of float32)."""
+
+LANES = 64
+"""Batches that are under way together, where their shapes are too different to be joined: two threads each."""
 
 STEPS = 30
 """L-BFGS iterations of a refit."""
@@ -95,7 +98,8 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> list[bool]:
     """All sites once."""
     sites, by_name = [choice.site for choice in choices], {choice.site.name: choice for choice in choices}
     size = max(site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
-    fitted, unseen = (merged(part, max(1, ELEMENTS // size)) for part in (lesson.calibration, lesson.held_out))
+    room = max(1, ELEMENTS // size)
+    fitted, unseen = (merged(part, room)[:LANES] for part in (lesson.calibration, lesson.held_out))
     behind = followers(lesson.teacher, sites, fitted[0].take(2))
     summed = [name for name, follower in behind.items() if follower.summed and SHORTCUTS]
     kept = []
@@ -125,7 +129,8 @@ class _Inputs:
             return values.to(like).reshape(-1, *(1,) * place.site.layer.dims)
 
         factor, constant = place.scale()
-        seen, given = meeting.seen[part], meeting.wanted[part]
+        seen = meeting.seen[part]
+        given = [y.to(torch.promote_types(y.dtype, torch.float32)) for y in meeting.wanted[part]]
         beside = [(torch.zeros_like(y), torch.zeros_like(y)) for y in given]
         beside = beside if meeting.beside is None else meeting.beside[part]
         wanted, before = [], []
@@ -141,6 +146,8 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
     site, dense = place.site, place.teacher.get_submodule(place.site.name)
     pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
     check = pairs_of(site, dense, unseen.seen, unseen.wanted, limit=ROWS // 4)
+    if not (pairs.energy.isfinite().all() and check.energy.isfinite().all() and pairs.moment.isfinite().all()):
+        return False  # a network that layers before this one have broken
     present = place.read()
     regression = Regression.on(site, pairs)
     ridge, share = regression.best(pairs, check)
@@ -173,13 +180,14 @@ def _centred(place: Place, factors: Sequence[Tensor], pairs: Pairs) -> State:
 
 
 def _gated(
-    place: Place,
-    start: State,
-    inputs: tuple[_Inputs, _Inputs],
-    ceiling: float,
-    pairs: Pairs,
-    how: tuple[float, float],
+    place: Place, start: State, inputs: tuple[_Inputs, _Inputs], ceiling: float, pairs: Pairs, how: tuple[float, float]
 ) -> State:
+    """Refitted in rounds to what is wanted in front of a ReLU; of all rounds the one with the least error behind it.
+
+    Args:
+        inputs: fitted and held-out ones.
+        how: ridge, and share of the step towards what is wanted.
+    """
     layer, (factor, _) = place.site.layer, place.scale()
     rows, check = (
         gated(layer, part.seen, part.before, factor, ceiling, limit=limit)
@@ -187,6 +195,7 @@ def _gated(
     )
     moments = rows.moments()
     regression = Regression.on(place.site, moments)
+    moments = replace(moments, noise=pairs.noise)
     ridge, share = how
 
     def now(state: State) -> tuple[Tensor, Tensor]:
