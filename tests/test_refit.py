@@ -232,9 +232,19 @@ def test_outputs_come_closer_the_plan_stays_and_twice_gives_the_same(name: str) 
 
 
 def test_a_network_without_errors_stays_as_it_is() -> None:
-    """Forms at their largest rank: nothing is lacking, so nothing changes beyond rounding."""
-    dense = dict.fromkeys(("2", "8"), ("dense", ()))
-    work = lesson("biases", share=1.0, fixed={"0": ("tucker2", (16, 3)), "5": ("svd", (12,)), **dense})
+    """Weights that have the rank of their forms: nothing is lacking, so nothing changes beyond rounding."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 12), nn.ReLU(), nn.Linear(12, 4)
+    )
+    with torch.no_grad():
+        for at, rank in ((0, 2), (3, 3)):
+            left, values, right = torch.linalg.svd(teacher[at].weight.flatten(1), full_matrices=False)
+            low = (left[:, :rank] * values[:rank]) @ right[:rank]
+            teacher[at].weight.copy_(low.reshape(teacher[at].weight.shape))  # type: ignore[operator, union-attr]
+    inputs, fixed = torch.randn(60, 3, 8, 8), {"0": ("svd", (2,)), "3": ("svd", (3,)), "5": ("dense", ())}
+    found = compress(teacher, [inputs], budget=Budget(params=0.9), fixed=fixed, recover="none")
+    work = Lesson(found.model, teacher, found.plan, as_batches([inputs[:40]]), as_batches([inputs[40:]]), silent)
     before = distance(work, work.held_out)
     RECOVERIES["refit"].run(work)
     assert max(before, distance(work, work.held_out)) < 1e-9
@@ -356,9 +366,9 @@ def test_the_loss_in_front_of_a_relu_falls_in_every_round(name: str, ceiling: fl
     half = rows.error(0.5 * weight, 0.5 * bias - 0.15 / scale.reshape(bias.shape))
     direct = ((passed - given) / channels).square().sum() / rows.given.shape[-1]
     assert half == pytest.approx(float(direct))
-    moments = rows.moments()
-    wanted = rows.sign * (rows.target(rows.before(0.5 * weight, bias + 1)) - rows.beside)
-    lack = wanted - weight @ rows.patches - bias.unsqueeze(-1)
+    moments = pairs_of(site, dense, [seen], [wanted])
+    target = rows.sign * (rows.target(rows.before(0.5 * weight, bias + 1)) - rows.beside)
+    lack = target - weight @ rows.patches - bias.unsqueeze(-1)
     pairs = rows.pairs(moments, (weight, bias), (0.5 * weight, bias + 1))
     assert torch.allclose(pairs.lack, lack.mean(-1)) and torch.allclose(pairs.energy, lack.square().mean(-1))
     assert torch.allclose(pairs.cross, lack @ rows.patches.mT / pairs.count)

@@ -65,19 +65,11 @@ class Gated:
         passed = torch.minimum(self.before(weight, bias).clamp_min(0), self.ceiling)
         return float((self.given - passed).square().sum(dtype=torch.float64) / self.given.shape[-1])
 
-    def moments(self) -> Pairs:
-        """Moments of the patches; those of what is wanted are still to come."""
-        x, count = self.patches, self.patches.shape[-1]
-        groups, out, _ = self.given.shape
-        zero = x.new_zeros(groups, out, dtype=torch.float64)
-        moment = (x @ x.mT).double() / count
-        return Pairs(count, x.double().mean(-1), moment, zero, zero.unsqueeze(-1) * moment[:, :1], zero)
-
     def pairs(self, moments: Pairs, dense: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor]) -> Pairs:
         """Moments with the z of a present weight and bias as what is wanted.
 
         Args:
-            moments: of the patches.
+            moments: of the inputs; what is wanted in them does not matter.
             dense: weight and bias of the original layer.
             now: the present ones.
         """

@@ -9,10 +9,10 @@ wanted is the sum that the teacher has, so that the layer also makes up for what
 and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.3).
 
 A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
-divergence from the teacher does not rise. `statistics` follows.
+divergence from the teacher does not rise. `statistics` follows for the sites that are left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import inf, prod
@@ -58,24 +58,38 @@ GATE_STEPS = 8
 """L-BFGS iterations in each round."""
 
 
+Step = Callable[[Pairs], Tensor]
+
+
 def refit(lesson: Lesson) -> tuple[str, ...]:
     """Refit the student's sites in order; returns what was kept."""
     choices, left = _choices(lesson)
     if not choices:
-        return (f"refit: nothing to refit{left}",)
+        return (f"refit: nothing to refit{left}", *_statistics(lesson, set()))
     targets = outputs(lesson.teacher, lesson.held_out)
     before = divergence(targets, outputs(lesson.student, lesson.held_out))
     state = {name: tensor.clone() for name, tensor in lesson.student.state_dict().items()}
+    done: set[str] = set()
     try:
-        kept = [_sweep(lesson, choices) for _ in range(SWEEPS)][-1]
+        for _ in range(SWEEPS):
+            done |= _sweep(lesson, choices)
         after = divergence(targets, outputs(lesson.student, lesson.held_out))
-        note = f"{sum(kept)} of {len(choices)} sites refitted{left}, held-out divergence {before:.4g} -> {after:.4g}"
+        note = f"{len(done)} of {len(choices)} sites refitted{left}, held-out divergence {before:.4g} -> {after:.4g}"
     except ModelError as error:
         after, note = inf, f"left out: {error}"
     if not after <= before:
         lesson.student.load_state_dict(state)
-        note += ", so all is as it was" if after < inf else ""
-    return (f"refit: {note}", *RECOVERIES["statistics"].run(lesson))
+        done, note = set(), note + (", so all is as it was" if after < inf else "")
+    return (f"refit: {note}", *_statistics(lesson, done))
+
+
+def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
+    """For the sites that were not refitted; the others have their means, and nothing to gain (docs/recovery.md)."""
+    rest = tuple(choice for choice in lesson.plan.choices if choice.site.name not in done)
+    if not rest:
+        return ()
+    plan = lesson.plan.model_copy(update={"choices": rest})
+    return RECOVERIES["statistics"].run(replace(lesson, plan=plan))
 
 
 def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
@@ -94,15 +108,15 @@ def _refusal(choice: Choice) -> str | None:
     return "it runs several times" if choice.site.calls != 1 else None
 
 
-def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> list[bool]:
-    """All sites once."""
+def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
+    """All sites once; the names of those that were changed."""
     sites, by_name = [choice.site for choice in choices], {choice.site.name: choice for choice in choices}
     size = max(site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
     room = max(1, ELEMENTS // size)
     fitted, unseen = (merged(part, room)[:LANES] for part in (lesson.calibration, lesson.held_out))
     behind = followers(lesson.teacher, sites, fitted[0].take(2))
     summed = [name for name, follower in behind.items() if follower.summed and SHORTCUTS]
-    kept = []
+    done = set()
     with closing(walk(lesson.teacher, lesson.student, sites, [*fitted, *unseen], summed)) as meetings:
         for meeting in lesson.progress(meetings, "refit", len(choices)):
             place = Place(by_name[meeting.name], lesson.teacher, lesson.student)
@@ -110,8 +124,9 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> list[bool]:
                 _Inputs.of(place, meeting, slice(0, len(fitted))),
                 _Inputs.of(place, meeting, slice(len(fitted), None)),
             )
-            kept.append(_refit(place, *parts, behind[meeting.name]))
-    return kept
+            if _refit(place, *parts, behind[meeting.name]):
+                done.add(meeting.name)
+    return done
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,11 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
     present = place.read()
     regression = Regression.on(site, pairs)
     ridge, share = regression.best(pairs, check)
-    found = _fitted(place, present, pairs, share * regression.step(pairs, ridge), STEPS)
+
+    def step(wanted: Pairs) -> Tensor:
+        return share * regression.step(wanted, ridge)
+
+    found = _fitted(place, present, pairs, step(pairs), STEPS)
     tries = [present, _centred(place, present.factors, pairs), found]
 
     def error(state: State) -> float:
@@ -159,7 +178,7 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
 
     best = min(tries, key=error)
     if GATE and behind.ceiling is not None and (SHORTCUTS or not behind.summed):
-        best = _gated(place, best, (fitted, unseen), behind.ceiling, pairs, (ridge, share))
+        best = _gated(place, best, (fitted, unseen), behind.ceiling, pairs, step)
     if best is not present:
         place.put(best)
     return best is not present
@@ -180,35 +199,33 @@ def _centred(place: Place, factors: Sequence[Tensor], pairs: Pairs) -> State:
 
 
 def _gated(
-    place: Place, start: State, inputs: tuple[_Inputs, _Inputs], ceiling: float, pairs: Pairs, how: tuple[float, float]
+    place: Place, start: State, inputs: tuple[_Inputs, _Inputs], ceiling: float, pairs: Pairs, step: Step
 ) -> State:
     """Refitted in rounds to what is wanted in front of a ReLU; of all rounds the one with the least error behind it.
 
     Args:
         inputs: fitted and held-out ones.
-        how: ridge, and share of the step towards what is wanted.
+        ceiling: of the ReLU.
+        pairs: moments over the fitted ones.
+        step: from W towards what is wanted.
     """
     layer, (factor, _) = place.site.layer, place.scale()
     rows, check = (
         gated(layer, part.seen, part.before, factor, ceiling, limit=limit)
         for part, limit in zip(inputs, (ROWS, ROWS // 4), strict=True)
     )
-    moments = rows.moments()
-    regression = Regression.on(place.site, moments)
-    moments = replace(moments, noise=pairs.noise)
-    ridge, share = how
 
     def now(state: State) -> tuple[Tensor, Tensor]:
         return place.weight(state), place.dense[1] + state.shift
 
     states = [start]
     for _ in range(ROUNDS):
-        wanted = rows.pairs(moments, place.dense, now(states[-1]))
-        states.append(_fitted(place, states[-1], wanted, share * regression.step(wanted, ridge), GATE_STEPS))
+        wanted = rows.pairs(pairs, place.dense, now(states[-1]))
+        states.append(_fitted(place, states[-1], wanted, step(wanted), GATE_STEPS))
     return min(states, key=lambda state: check.error(*now(state)))
 
 
 RECOVERIES.register(
     "refit",
-    Recovery("refit", "each layer fitted again to what it really sees, then statistics; no labels", refit),
+    Recovery("refit", "each layer fitted again to what it really sees, statistics for the others; no labels", refit),
 )
