@@ -49,13 +49,13 @@ class _Runner:
 
     Attributes:
         paused: its thread.
-        kept: site -> what it sees (student) or gives (teacher), from there to the sum.
+        kept: site -> what it sees (student) or gives (teacher), from there to the sum, and the tensor's version.
         waiting: id of an output that is going to be added -> site, output.
         busy: whether the run itself computes a layer once more.
     """
 
     paused: Paused
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     waiting: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
     busy: bool = False
 
@@ -95,7 +95,8 @@ def walk(
         summed: names of the sites at which they wait in front of the sum behind them.
 
     Raises:
-        ModelError: the two do not come to the layers in the same order.
+        ModelError: the two do not come to the layers in the same order, or a layer's input is changed in place before
+            the sum behind it.
         DataError: a network refuses a batch.
     """
     sides = [_Side(model, sites, summed, original) for model, original in ((teacher, True), (student, False))]
@@ -163,7 +164,7 @@ class _Side:
         if runner is None or runner.busy:  # somebody else runs the network meanwhile
             return
         if name in self.summed:
-            runner.kept[name] = found
+            runner.kept[name] = found, found._version
         else:
             runner.paused.pause((name, found, None))
 
@@ -185,7 +186,9 @@ class _Side:
         return hook
 
     def _meet(self, runner: _Runner, name: str, output: Tensor, other: Tensor) -> None:
-        found = runner.kept.pop(name)
+        found, version = runner.kept.pop(name)
+        if found._version != version:
+            raise ModelError(f"What {name} sees or gives is changed in place before its output is added to something.")
         runner.paused.pause((name, found, other))
         if self.original:
             return

@@ -43,7 +43,7 @@ STEPS = 30
 """L-BFGS iterations of a refit."""
 
 SWEEPS = 1
-"""How often all sites are gone through."""
+"""How often all sites are gone through: a second time changed nothing on ResNet-20 (divergence .538 to .537)."""
 
 SHORTCUTS = True
 """Whether sums with shortcuts are what is wanted (docs/recovery.md has the figures)."""
@@ -52,13 +52,14 @@ GATE = True
 """Whether a ReLU behind a site is looked through."""
 
 ROUNDS = 5
-"""Of the alternation in front of a ReLU."""
+"""Of the alternation in front of a ReLU; 15 were no better on images that no fit saw."""
 
 GATE_STEPS = 8
 """L-BFGS iterations in each round."""
 
 
 Step = Callable[[Pairs], Tensor]
+"""Moments with what is wanted -> W* - W."""
 
 
 def refit(lesson: Lesson) -> tuple[str, ...]:
