@@ -121,8 +121,9 @@ def _next(pairs: Sequence[tuple[Paused, ...]]) -> Meeting | None:
     (name,) = names
     if name is None:
         return None
-    beside = [(mine[2], theirs[2]) for mine, theirs in zip(seen, wanted, strict=True) if mine[2] is not None]
-    return Meeting(name, [found[1] for found in seen], [found[1] for found in wanted], beside or None)
+    shortcuts = [(mine[2], theirs[2]) for mine, theirs in zip(seen, wanted, strict=True)]
+    beside = None if shortcuts[0][0] is None else shortcuts
+    return Meeting(name, [found[1] for found in seen], [found[1] for found in wanted], beside)
 
 
 class _Side:
