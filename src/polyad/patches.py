@@ -4,7 +4,7 @@ For every layer the output at one position is W x with x one row here, in the or
 (in, *kernel). A transposed convolution is an ordinary one of stride 1 over its input with zeros in between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
@@ -31,14 +31,53 @@ def patch_blocks(layer: LayerSpec, x: Tensor) -> Iterator[Tensor]:
         yield _unfold(layer, samples)
 
 
+def sampled_blocks(layer: LayerSpec, x: Tensor, every: int) -> Iterator[Tensor]:
+    """Of all rows that `patch_blocks` gives one in `every`, the first among them; blocks (groups, n, rows)."""
+    if every == 1:
+        yield from patch_blocks(layer, x)
+        return
+    if layer.matrix:
+        yield from patch_blocks(layer, x.reshape(-1, x.shape[-1])[::every])
+        return
+    x = x.unsqueeze(0) if x.dim() == layer.dims + 1 else x
+    size = layer.output_size(tuple(x.shape[2:]))
+    rows = torch.arange(0, len(x) * prod(size), every, device=x.device)
+    x, stride = _padded(layer, x)
+    pixels, width = x.movedim(1, -1).flatten(0, -2), x.shape[2:]
+    for part in rows.split(max(1, BLOCK // (prod(layer.weight_shape[2:]) * layer.groups))):
+        found = [pixels.index_select(0, at) for at in _pixels(layer, part, size, width, stride)]
+        yield torch.stack(found, -1).unflatten(1, (layer.groups, -1)).flatten(2).permute(1, 2, 0)
+
+
+def _pixels(
+    layer: LayerSpec, rows: Tensor, size: tuple[int, ...], width: Sequence[int], stride: tuple[int, ...]
+) -> Iterator[Tensor]:
+    """For every offset of the kernel the pixel (of all samples, one after another) that each row has there."""
+    corner, left, step = torch.zeros_like(rows), rows, 1
+    steps = []
+    for length, wide, jump in zip(reversed(size), reversed(width), reversed(stride), strict=True):
+        corner = corner + left % length * jump * step
+        left = left // length
+        steps.insert(0, step)
+        step *= wide
+    corner = corner + left * step
+    for offset in _offsets(layer):
+        yield corner + sum(at * d * s for at, d, s in zip(offset, layer.dilation, steps, strict=True))
+
+
+def _offsets(layer: LayerSpec) -> Iterator[tuple[int, ...]]:
+    """The positions of the kernel in its own order; a transposed one meets the input mirrored."""
+    for offset in product(*(range(k) for k in layer.kernel)):
+        mirrored = tuple(k - 1 - at for k, at in zip(layer.kernel, offset, strict=True))
+        yield mirrored if layer.kind == "conv_transpose" else offset
+
+
 def _unfold(layer: LayerSpec, x: Tensor) -> Tensor:
     """(samples, channels, *size) -> (groups, n, rows)."""
     size = layer.output_size(tuple(x.shape[2:]))
     x, stride = _padded(layer, x)
     windows = []
-    for offset in product(*(range(k) for k in layer.kernel)):
-        if layer.kind == "conv_transpose":  # the kernel meets the input mirrored
-            offset = tuple(k - 1 - at for k, at in zip(layer.kernel, offset, strict=True))
+    for offset in _offsets(layer):
         start = [at * d for at, d in zip(offset, layer.dilation, strict=True)]
         slices = [slice(a, a + (s - 1) * step + 1, step) for a, s, step in zip(start, size, stride, strict=True)]
         windows.append(x[(slice(None), slice(None), *slices)])

@@ -61,6 +61,19 @@ def merge(batches: Sequence[Batch], samples: int) -> Batch:
     return Batch(args, kwargs, None).take(min(samples, size))
 
 
+def merged(batches: Sequence[Batch], samples: int) -> list[Batch]:
+    """The first `samples` samples in as few batches as their shapes allow."""
+    found: list[Batch] = []
+    left = list(batches)
+    while left and samples > 0:
+        found.append(merge(left, samples))
+        samples -= found[-1].size
+        taken = 0
+        while left and taken < found[-1].size:
+            taken += left.pop(0).size
+    return found
+
+
 def _joinable(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape[1:] == b.shape[1:] and a.dim() == b.dim()

@@ -70,7 +70,7 @@ Metric = Annotated[
     ),
 ]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
-Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, or none.")]
+Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, refit, or none.")]
 Samples = Annotated[
     int, typer.Option("--samples", min=2, help="Calibration samples; a fifth are held out of every fit.")
 ]

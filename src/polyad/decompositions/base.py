@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from polyad.errors import FormError, UnknownNameError
-from polyad.execution.build import build, fill, parameter_names
+from polyad.execution.build import build, fill, parameter_names, read
 from polyad.execution.build import macs as network_macs
 from polyad.execution.network import BATCH, KERNEL, Network
 from polyad.layers import LayerSpec, Size
@@ -229,6 +229,17 @@ class Decomposition(ABC):
                  for letter, size in zip(letters, f.shape[1:], strict=True)}  # fmt: skip
         rank = tuple(found[letter] for letter in self.rank_letters(layer))
         fill(module, self.network(layer, rank), layer.member, factors, bias, order)
+
+    def read(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
+        """The factors (groups, ...), float64, of one layer that `load` filled; last their order for forms that
+        reorder."""
+        found, order = read(module, self.network(layer, rank), layer.member)
+        shapes = self.factor_shapes(layer.member, rank)
+        factors = [factor.to("cpu", torch.float64).reshape(shape) for factor, shape in zip(found, shapes, strict=True)]
+        if order is None:
+            return factors
+        split = order.cpu().reshape(layer.groups, -1)
+        return [*factors, split - torch.arange(len(split))[:, None] * split.shape[1]]
 
     def ranks(self, layer: LayerSpec, target: Tensor, shares: Sequence[float]) -> list[Rank]:
         """For every share of the dense weights a good rank within it, ascending, without repeats.

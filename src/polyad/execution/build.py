@@ -77,6 +77,19 @@ def fill(
         module[-1].index.copy_(order.argsort())  # type: ignore[operator, union-attr]
 
 
+@torch.no_grad()
+def read(module: nn.Sequential, network: Network, layer: LayerSpec) -> tuple[list[Tensor], Tensor | None]:
+    """The factors (*letters) that `fill` put into a module, and the order of the outputs if it has one."""
+    if in_a_row(network, layer):
+        found: list[Tensor] = [torch.empty(0)] * len(network.factors)
+        for part, step in zip(module, steps(network, layer), strict=False):
+            found[step.factor] = _factor(network, step, _canonical(part, step))
+    else:
+        found = [parameter.detach() for parameter in module[0].factors]  # type: ignore[union-attr]
+    index = getattr(module[-1], "index", None)
+    return found, None if index is None else index.argsort()
+
+
 def macs(network: Network, layer: LayerSpec, size: Size) -> int:
     """Multiply-accumulates of one layer for one sample; `size` as in `LayerSpec.macs`."""
     if not in_a_row(network, layer):
@@ -162,3 +175,21 @@ def _weight(network: Network, step: Step, factor: Tensor) -> Tensor:
     kernel = "".join(letter for letter in KERNEL if letter in letters)
     wanted = step.batch + step.new + step.contracted + kernel
     return factor.permute([letters.index(letter) for letter in wanted]).reshape(step.layer.weight_shape)
+
+
+def _canonical(part: nn.Module, step: Step) -> Tensor:
+    """The canonical weight of a step that is executed."""
+    weight: Tensor = part.weight.detach()  # type: ignore[operator, assignment, union-attr]
+    if isinstance(part, Scale):
+        return weight.reshape(step.layer.weight_shape)
+    if isinstance(part, nn.Embedding):
+        return weight.t().reshape(step.layer.weight_shape)
+    return step.layer.canonical(weight)
+
+
+def _factor(network: Network, step: Step, weight: Tensor) -> Tensor:
+    """What `_weight` was made from."""
+    letters = network.factors[step.factor]
+    kernel = "".join(letter for letter in KERNEL if letter in letters)
+    wanted = step.batch + step.new + step.contracted + kernel
+    return weight.reshape(network.shape(wanted)).permute([wanted.index(letter) for letter in letters])

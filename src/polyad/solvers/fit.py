@@ -1,6 +1,6 @@
 """Fit the factors of a form to a weight in a norm: `fit` at one rank, `fit_path` along rising ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,9 @@ from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
 from polyad.solvers.problem import Problem, Whitened, along
 from polyad.solvers.search import LEAST_STEPS, PLAIN, best_start
+
+INIT = "init"
+"""Name of a start that was given."""
 
 EXACT = 1e-12
 """Relative error below which there is nothing to refine."""
@@ -40,7 +43,14 @@ class Fit:
 
 
 def fit(
-    form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank, *, steps: int = 100, brief: bool = False
+    form: Decomposition,
+    layer: LayerSpec,
+    problem: Problem,
+    rank: Rank,
+    *,
+    steps: int = 100,
+    brief: bool = False,
+    init: Sequence[Tensor] | None = None,
 ) -> Fit:
     """The best factors of one rank that the solver finds; the same input gives the same factors.
 
@@ -51,10 +61,13 @@ def fit(
         steps: at most so many L-BFGS iterations. From 100 on, forms with many optima are tried from several starts,
             which makes a fit take two to three times as long.
         brief: whether factors are wanted for comparison only: descents end where little is gained.
+        init: factors to go on from, as a `Fit` has them, and from nowhere else; the error is at most theirs.
 
     Raises:
         FormError: the form refuses the layer or has no such rank.
     """
+    if init is not None:
+        return _continued(form, layer, problem, rank, init, steps)
     return fit_path(form, layer, problem, [rank], steps=steps, brief=brief)[0]
 
 
@@ -85,11 +98,31 @@ def fit_path(
     for rank in ranks:
         fit_one = _compared_one if brief else _fit_one
         previous = fit_one(form, layer, view, rank, previous, steps)
-        factors = form.balanced(layer, _unwhiten(form, view, previous.factors))
+        factors = form.balanced(layer, _applied(form, view.undo, previous.factors))
         fits.append(
             Fit(rank, (*factors, order) if order is not None else tuple(factors), previous.error, previous.start)
         )
     return fits
+
+
+def _continued(
+    form: Decomposition, layer: LayerSpec, problem: Problem, rank: Rank, init: Sequence[Tensor], steps: int
+) -> Fit:
+    """Refined from given factors; for a form that reorders in their order of the outputs."""
+    form.check(layer, rank)
+    factors, order = list(init), None
+    if form.reorders:
+        *factors, order = init
+        problem = problem.reordered(order)
+    elif problem.left is None and is_matrix_product(form, elimination_of(form)):
+        return _closed(form, layer, problem, [rank])[0]
+    view = problem.whitened(form, layer)
+    here = _measured(form, view, rank, _applied(form, view.factors, factors), INIT)
+    better = _measured(form, view, rank, _refined(form, layer, view.problem, here.factors, steps), INIT)
+    best = _bounded(form, layer, view, min(here, better, key=lambda one: one.error), 1.0, steps)
+    best = min(here, best, key=lambda one: one.error)
+    found = form.balanced(layer, _applied(form, view.undo, best.factors))
+    return Fit(rank, (*found, order) if order is not None else tuple(found), best.error, INIT)
 
 
 def _closed(form: Decomposition, layer: LayerSpec, problem: Problem, ranks: Sequence[Rank]) -> list[Fit]:
@@ -121,11 +154,17 @@ def _fit_one(
     better = _refined(form, layer, view.problem, origin.factors, steps)
     found.append(_measured(form, view, rank, better, origin.start))
     best = min(found, key=lambda one: one.error)
-    if form.norm_bounded and view.problem.left is None and (split := elimination_of(form)) is not None:
-        limit = min(most(best.error), max(best.error, previous.error if previous else 1.0))
-        bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
-        return _measured(form, view, rank, bounded, best.start)
-    return best
+    return _bounded(form, layer, view, best, previous.error if previous else 1.0, steps)
+
+
+def _bounded(form: Decomposition, layer: LayerSpec, view: Whitened, best: Fit, ceiling: float, steps: int) -> Fit:
+    """For a form whose terms are kept small a fit with smaller terms, its error not beyond the ceiling."""
+    split = elimination_of(form)
+    if not form.norm_bounded or view.problem.left is not None or split is None:
+        return best
+    limit = min(most(best.error), max(best.error, ceiling))
+    bounded = norm_bounded(form, split, view.problem, form.sizes(layer), best.factors, limit, steps)
+    return _measured(form, view, best.rank, bounded, best.start)
 
 
 def _compared_one(
@@ -185,10 +224,10 @@ def _measured(form: Decomposition, view: Whitened, rank: Rank, factors: Sequence
     return Fit(rank, tuple(factors), error, start)
 
 
-def _unwhiten(form: Decomposition, view: Whitened, factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Undo the whitening of each mode in the factor that carries it."""
+def _applied(form: Decomposition, changes: Mapping[str, Tensor], factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Whitening of each mode, or what undoes it, in the factor that carries the mode."""
     result = list(factors)
-    for letter, undo in view.undo.items():
+    for letter, undo in changes.items():
         at = next(at for at, letters in enumerate(form.letters) if letter in letters)
         result[at] = along(result[at], undo, form.letters[at].index(letter) + 1)
     return tuple(result)

@@ -172,6 +172,11 @@ class Whitened:
         """The weight (groups, *view)."""
         return self.problem.weight.reshape(-1, *self.shape)
 
+    @property
+    def factors(self) -> dict[str, Tensor]:
+        """Per whitened letter what takes factors into these coordinates: the inverse of `undo`."""
+        return {letter: 1 / undo if undo.dim() == 2 else torch.linalg.inv(undo) for letter, undo in self.undo.items()}
+
 
 def _whiten(
     problem: Problem, modes: tuple[tuple[str, int], ...], single: set[str], outputs: tuple[int, ...], together: bool
