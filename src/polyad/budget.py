@@ -74,6 +74,18 @@ class Budget(Record):
         return cls(**amounts)
 
 
+def parse_share(name: str, text: str) -> float:
+    """Read a share such as 5%.
+
+    Raises:
+        BudgetError: it is none, or outside (0, 100] per cent.
+    """
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None or match[2] != "%" or not 0 < float(match[1]) <= 100:
+        raise BudgetError(f"{name}={text} is no share: write a number above 0 and up to 100 with %, such as 5%.")
+    return float(match[1]) / 100
+
+
 def _amount(unit: str, text: str) -> float | int:
     match = _PATTERN.fullmatch(text)
     if match is None:

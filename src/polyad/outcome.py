@@ -66,7 +66,10 @@ class Amount(Record):
 
 
 class Report(Record):
-    """All that is known about one compression: the report page and its JSON are two views of it."""
+    """All that is known about one compression: the report page and its JSON are two views of it.
+
+    `rule` is what the allocator's own rule came to, such as the multiplier.
+    """
 
     model: str
     budget: str
@@ -84,3 +87,4 @@ class Report(Record):
     recovered: tuple[str, ...] = ()
     seconds: Mapping[str, float] = {}
     provenance: Mapping[str, str] = {}
+    rule: str = ""

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from polyad.allocators.allocate import allocate, check_reachable
+from polyad.allocators.allocate import allocate, check_reachable, with_floor
 from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
@@ -207,6 +207,7 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
 
 def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    menu = ALLOCATORS[settings.allocator].prepare(seen.expanded.model, with_floor(menu, settings.floor))
     found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
     return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 

@@ -1,7 +1,7 @@
 """The records that pass between stages: frozen, and JSON-serialisable where they cross a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -162,6 +162,7 @@ class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
     `params` and `macs` are those of the whole network; `fixed_params` and `fixed_macs` of what no candidate changes.
+    `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
     """
 
     sites: tuple[Site, ...]
@@ -169,6 +170,7 @@ class Menu:
     params: int
     macs: int
     metric: str
+    suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def fixed_params(self) -> int:
@@ -199,7 +201,8 @@ class Plan(Record):
     """One choice per site: can be printed, saved as JSON, edited by hand and replayed.
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
-    `expanded` are the modules, by name and in order, in whose expansions sites lie.
+    `expanded` are the modules, by name and in order, in whose expansions sites lie; `rule` is what the allocator's own
+    rule came to, such as the multiplier.
     """
 
     version: int = PLAN_VERSION
@@ -212,6 +215,7 @@ class Plan(Record):
     expanded: dict[str, Step] = {}
     params_before: int
     macs_before: int
+    rule: str = ""
 
     @property
     def params(self) -> int:
@@ -235,6 +239,8 @@ class Plan(Record):
             f" ({self.params / self.params_before:.1%} kept), MACs {self.macs_before} -> {self.macs}"
             f" ({self.macs / self.macs_before:.1%} kept)"
         )
+        if self.rule:
+            rows.append(f"{self.allocator}: {self.rule}")
         return "\n".join(rows)
 
 

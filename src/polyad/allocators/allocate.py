@@ -1,5 +1,7 @@
 """Stage 4: one choice per site, within the budget."""
 
+from dataclasses import replace
+
 from polyad.allocators.base import ALLOCATORS, within
 from polyad.budget import Budget
 from polyad.errors import BudgetError
@@ -23,7 +25,10 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     fixed = {"params": menu.fixed_params, "macs": menu.fixed_macs}
     limits = budget.limits({"params": menu.params, "macs": menu.macs})
     own = {unit: limit - fixed[unit] for unit, limit in limits.items()}
-    selection = ALLOCATORS[allocator].select(menu, own)
+    chosen = ALLOCATORS[allocator]
+    if len(own) > 1 and not chosen.several:
+        raise BudgetError(f"The {allocator} allocator spends one limit, not {budget}: name one, or take knapsack.")
+    selection = chosen.select(menu, own)
     if selection is None or not within(selection, own):
         raise BudgetError(
             f"The {allocator} allocator finds no plan that keeps {budget} at once, though each alone can be reached:"
@@ -38,7 +43,20 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         refused=refused,
         params_before=menu.params,
         macs_before=menu.macs,
+        rule=chosen.tell(menu, own, selection),
     )
+
+
+def with_floor(menu: Menu, floor: float) -> Menu:
+    """The menu without candidates that keep less than a share of their layer's parameters; given choices stay."""
+    if not floor:
+        return menu
+    least = {site.name: floor * site.params for site in menu.sites}
+    kept = {
+        site: options if len(options) == 1 else tuple(c for c in options if c.params >= least[site])
+        for site, options in menu.candidates.items()
+    }
+    return replace(menu, candidates=kept)
 
 
 def check_reachable(menu: Menu, budget: Budget, *, margin: float = 0.0) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
+from polyad.cli.shared import with_choices
 from polyad.errors import PolyadError, notes_of
 
 app = typer.Typer(
@@ -91,34 +92,14 @@ def inspect(
 
 
 @app.command()
+@with_choices
 def plan(
     model: o.Model,
     data: o.Data,
     recipe: Recipe = None,
     budget: o.Budgets = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
-    weights: o.Weights = None,
-    calibration: o.Calibration = None,
-    forms: o.Forms = None,
-    plugin: o.Plugin = None,
-    metric: o.Metric = "inputs",
-    allocator: o.Allocator = "knapsack",
-    samples: o.Samples = 256,
-    round_to: o.RoundTo = 1,
-    ignore: o.Ignore = None,
-    fixed: o.Set = None,
-    stack: o.Stack = None,
-    split: o.Split = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    size: o.Size = None,
-    tokenizer: o.Tokenizer = None,
-    batch_size: o.BatchSize = 100,
-    seed: o.Seed = 0,
-    memory: o.Memory = None,
-    resume: o.Resume = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
+    **options: Any,
 ) -> None:
     """Decide only: an editable plan.json, to be carried out by `compress --plan`.
 
@@ -126,12 +107,12 @@ def plan(
 
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
-    options = locals()
-    del options["recipe"], options["plugin"]
-    _answer("plan", **options)
+    del options["plugin"]
+    _answer("plan", model=model, data=data, budget=budget, out=out, **options)
 
 
 @app.command()
+@with_choices
 def compress(
     context: typer.Context,
     model: o.Model,
@@ -140,29 +121,8 @@ def compress(
     recipe: Recipe = None,
     budget: o.Budgets = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
-    weights: o.Weights = None,
-    calibration: o.Calibration = None,
-    forms: o.Forms = None,
-    plugin: o.Plugin = None,
-    metric: o.Metric = "inputs",
-    allocator: o.Allocator = "knapsack",
     recover: o.Recover = "statistics",
-    samples: o.Samples = 256,
-    round_to: o.RoundTo = 1,
-    ignore: o.Ignore = None,
-    fixed: o.Set = None,
-    stack: o.Stack = None,
-    split: o.Split = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    size: o.Size = None,
-    tokenizer: o.Tokenizer = None,
-    batch_size: o.BatchSize = 100,
-    seed: o.Seed = 0,
-    memory: o.Memory = None,
-    resume: o.Resume = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
+    **options: Any,
 ) -> None:
     """A smaller network in a new folder, with plan, report and model card.
 
@@ -171,8 +131,7 @@ def compress(
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """
-    options = locals()
-    del options["recipe"], options["context"]
+    options |= {"model": model, "data": data, "out": out, "budget": budget, "plan": plan, "recover": recover}
     _answer("compress", **import_module("polyad.cli.recipe").settle_plan(context, options))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from polyad.batches import Batch
+from polyad.budget import parse_share
 from polyad.checkpoint import PLAN, load_network, read_plan
 from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data
 from polyad.errors import DataError, ModelError
@@ -112,6 +113,7 @@ def chosen_settings(
     forms: str | None,
     metric: str,
     allocator: str,
+    floor: str | None = None,
     recover: str = "none",
     samples: int,
     round_to: int,
@@ -127,6 +129,7 @@ def chosen_settings(
         forms=form_names(forms),
         metric=metric,
         allocator=allocator,
+        floor=0.0 if floor is None else parse_share("floor", floor),
         recover=recover,
         samples=samples,
         round_to=round_to,

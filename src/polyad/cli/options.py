@@ -70,6 +70,14 @@ Metric = Annotated[
     ),
 ]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
+Floor = Annotated[
+    str | None,
+    typer.Option(
+        "--floor",
+        metavar="SHARE",
+        help="The least share of a layer's parameters that is kept, such as 5%; against one destroyed layer.",
+    ),
+]
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, or none.")]
 Samples = Annotated[
     int, typer.Option("--samples", min=2, help="Calibration samples; a fifth are held out of every fit.")

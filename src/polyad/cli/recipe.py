@@ -19,6 +19,7 @@ KEYS = {
     "plugin": "plugin",
     "metric": "metric",
     "allocator": "allocator",
+    "floor": "floor",
     "recover": "recover",
     "samples": "samples",
     "round_to": "round_to",
@@ -36,7 +37,7 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed", "split", "stack")
+DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "ignore", "fixed", "split", "stack")
 """What a plan has decided already."""
 
 
@@ -72,7 +73,7 @@ def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, An
         names = ", ".join(f"--{'set' if name == 'fixed' else name.replace('_', '-')}" for name in blocked)
         raise PolyadError(f"--plan has decided already, so {names} would do nothing: leave it out, or edit the plan.")
     dropped = dict.fromkeys(
-        (name for name in ("budget", "forms", "ignore", "fixed", "split", "stack") if name not in given), None
+        (name for name in ("budget", "forms", "floor", "ignore", "fixed", "split", "stack") if name not in given), None
     )
     return options | dropped
 

@@ -50,10 +50,11 @@ def _usage(model: str) -> str:
 
 
 def _method(report: Report) -> str:
+    rule = f" ({_plain(report.rule)})" if report.rule else ""
     lines = [
         "## Method",
         f"Budget: {_plain(report.budget or wording.NONE)}. Layers were fitted in the norm `{report.metric}`,"
-        f" ranks chosen by `{report.allocator}`, recovery: `{report.recovery or 'none'}`.",
+        f" ranks chosen by `{report.allocator}`{rule}, recovery: `{report.recovery or 'none'}`.",
     ]
     if report.recovered:
         lines.append("\n".join(f"- {_plain(note)}" for note in report.recovered))

@@ -48,6 +48,7 @@ def collect(
         budget=plan.budget,
         metric=plan.metric,
         allocator=plan.allocator,
+        rule=plan.rule,
         recovery=settings.recover,
         params=Amount(before=plan.params_before, after=plan.params),
         macs=Amount(before=plan.macs_before, after=plan.macs),
