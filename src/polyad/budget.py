@@ -4,24 +4,34 @@ import re
 from collections.abc import Mapping, Sequence
 
 from polyad.errors import BudgetError
+from polyad.memory import parse_memory
 from polyad.records import Record
 
-UNITS = ("params", "macs")
-"""Costs that can be limited."""
+SUMS = ("params", "macs", "bytes")
+"""Costs that add up over the layers."""
+
+UNITS = (*SUMS, "memory")
+"""Costs that can be limited; the memory of a network is a maximum over time, not a sum."""
+
+IN_BYTES = ("bytes", "memory")
 
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[kKmMgG]?)")
+_IN_BYTES = re.compile(r"\d+B|\d+(\.\d+)?\s*[kKmMgG]i?B")
 
 
 class Budget(Record):
     """Always what is KEPT, of the whole network.
 
     A float up to 1 is a share of the original, an integer above 1 an absolute amount: `Budget(params=0.5)`,
-    `Budget(params=135_000, macs=0.6)`.
+    `Budget(params=135_000, macs=0.6)`. `bytes` are those of the saved tensors on disk, `memory` the peak of the
+    activations of one sample in bytes.
     """
 
     params: float | int | None = None
     macs: float | int | None = None
+    bytes: float | int | None = None
+    memory: float | int | None = None
 
     def model_post_init(self, context: object) -> None:
         if not self.amounts:
@@ -39,11 +49,12 @@ class Budget(Record):
         return {unit: amount for unit in UNITS if (amount := getattr(self, unit)) is not None}
 
     def limits(self, totals: Mapping[str, int]) -> dict[str, int]:
-        """Absolute limits for a network whose costs are `totals`."""
+        """Absolute limits for a network whose costs are `totals`, of the units that these name."""
         return {
             # 33.3 % of 1000 is 333, also where the product comes out as 332.99999
             unit: int(amount * totals[unit] + 1e-6) if isinstance(amount, float) and amount <= 1 else int(amount)
             for unit, amount in self.amounts.items()
+            if unit in totals
         }
 
     def __str__(self) -> str:
@@ -88,8 +99,11 @@ def parse_share(name: str, text: str) -> float:
 
 def _amount(unit: str, text: str) -> float | int:
     match = _PATTERN.fullmatch(text)
+    if match is None and unit in IN_BYTES and _IN_BYTES.fullmatch(text):
+        return int(text[:-1]) if text[:-1].isdigit() else parse_memory(text)
     if match is None:
-        raise BudgetError(f"{unit}={text} is no budget: write {unit}=50% or an amount such as {unit}=120k.")
+        example = "500kB" if unit in IN_BYTES else "120k"
+        raise BudgetError(f"{unit}={text} is no budget: write {unit}=50% or an amount such as {unit}={example}.")
     number, suffix = float(match[1]), match[2].lower()
     if suffix == "%":
         if not 0 < number <= 100:

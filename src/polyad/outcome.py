@@ -68,7 +68,8 @@ class Amount(Record):
 class Report(Record):
     """All that is known about one compression: the report page and its JSON are two views of it.
 
-    `rule` is what the allocator's own rule came to, such as the multiplier.
+    `memory` is the peak of the activations of one sample, where the budget names it; `rule` is what the allocator's own
+    rule came to, such as the multiplier.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Report(Record):
     params: Amount
     macs: Amount
     bytes: Amount
+    memory: Amount | None = None
     sites: tuple[SiteReport, ...]
     refused: tuple[Refusal, ...]
     form_refusals: tuple[FormRefusal, ...] = ()

@@ -20,8 +20,9 @@ from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
-from polyad.outcome import Report
+from polyad.outcome import Amount, Report
 from polyad.overrides import check_fixed, ignoring, replayed
+from polyad.peaks import peak, with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
@@ -138,7 +139,9 @@ def compress(
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)
+    memory = _peaks(model, student, seen) if "memory=" in plan.budget else None
+    figures = {"before": before, "after": after, "memory": memory}
+    report = collect(evidence, settings, recovered=notes, seconds=clock.seconds, **figures)
     return Result(student, plan, report)
 
 
@@ -207,9 +210,15 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
 
 def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    if budget.memory is not None:
+        menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
     menu = ALLOCATORS[settings.allocator].prepare(seen.expanded.model, with_floor(menu, settings.floor))
     found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
     return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+
+
+def _peaks(model: nn.Module, student: nn.Module, seen: Observed) -> Amount:
+    return Amount(before=peak(model, seen.fitted[0]), after=peak(student, seen.fitted[0]))
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:

@@ -98,8 +98,8 @@ def tell(source: ModelSource, data: Data, quiet: bool) -> None:
 def summary(report: Report) -> dict[str, Any]:
     """What --json prints."""
     found = report.model_dump(include={"model", "budget", "metric", "allocator", "recovery", "sites", "refused"})
-    for name in ("params", "macs", "bytes"):
-        amount = getattr(report, name)
-        found[name] = amount.model_dump() | {"kept": amount.kept}
+    for name in ("params", "macs", "bytes", "memory"):
+        if (amount := getattr(report, name)) is not None:
+            found[name] = amount.model_dump() | {"kept": amount.kept}
     found |= report.model_dump(include={"before", "after", "recovered", "seconds", "provenance"})
     return found

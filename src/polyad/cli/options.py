@@ -41,7 +41,8 @@ Budgets = Annotated[
     typer.Option(
         "--budget",
         metavar="UNIT=AMOUNT",
-        help="What is KEPT: params=50%, macs=60%, params=120k; repeat or join by commas.",
+        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations; repeat"
+        " or join by commas.",
     ),
 ]
 Forms = Annotated[
