@@ -14,13 +14,14 @@ from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
 from polyad.decompositions.base import FORMS
+from polyad.drop import judge_of, least_share, work_of
 from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
-from polyad.outcome import Amount, Report
+from polyad.outcome import Amount, CurvePoint, Report
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.peaks import peak, with_peaks
 from polyad.progress import Progress, silent
@@ -38,6 +39,9 @@ from polyad.work import NOTHING_KEPT, Work
 
 OUTLINE_MARGIN = 0.05
 """How far a budget may lie below what the outline of the menu promises before it is refused without a menu."""
+
+SEARCHED_WITH = "statistics"
+"""Recovery of the networks that a search for a drop makes, where any is wanted: the quick one."""
 
 HELD_OUT = 0.2
 """Share of the calibration samples that no fit sees."""
@@ -68,6 +72,7 @@ def plan(
     data: Any,
     *,
     budget: Budget,
+    validation: Any = None,
     work: Work | str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[Options],
@@ -79,12 +84,12 @@ def plan(
         data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the
             model.
         budget: what to keep.
-        work: as for `compress`.
+        validation, work: as for `compress`.
         options: the fields of `Settings`.
     """
-    settings, work = settings_of(**options), Work.at(work)
+    settings, work = settings_of(**options), work_of(work, budget)
     seen = look(model, data, settings, budget=budget, work=work, progress=progress)
-    return _decide(seen, budget, settings, work, progress)
+    return _decide(model, seen, budget, settings, validation, work=work, progress=progress)[0]
 
 
 def compress(
@@ -94,6 +99,7 @@ def compress(
     budget: Budget | None = None,
     plan: Plan | None = None,
     evaluation: Any = None,
+    validation: Any = None,
     source: str = "",
     work: Work | str | Path | None = None,
     progress: Progress = silent,
@@ -107,6 +113,7 @@ def compress(
         budget: what to keep; not needed with a plan.
         plan: decisions made before.
         evaluation: data for the before and after figures, labelled where there are labels; none by default.
+        validation: labelled data that a budget with a drop is measured on; neither of the other two.
         source: what builds the architecture ("zoo:resnet20"), so that the saved folder loads without a model.
         work: a folder for finished statistics and fits, from which a later call with the same network and data goes on
             where this one was interrupted; yours to remove. None by default.
@@ -117,7 +124,7 @@ def compress(
     """
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
-    settings, work, clock = settings_of(**options), Work.at(work), Stopwatch()
+    settings, work, clock = settings_of(**options), work_of(work, budget), Stopwatch()
     with clock("trace and observe"):
         wanted = None if plan else budget
         seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
@@ -126,9 +133,10 @@ def compress(
     if judged is not None:
         with clock("evaluate"):  # at once, so that data that do not fit are refused before the long work
             before = evaluate(model, judged, reference=model)
+    curve = ()
     if plan is None:
         with clock("propose and allocate"):
-            plan = _decide(seen, budget, settings, work, progress)  # type: ignore[arg-type]
+            plan, curve = _decide(model, seen, budget, settings, validation, work=work, progress=progress)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
@@ -140,7 +148,7 @@ def compress(
             after = evaluate(student, judged, reference=model)
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
     memory = _peaks(model, student, seen) if "memory=" in plan.budget else None
-    figures = {"before": before, "after": after, "memory": memory}
+    figures = {"before": before, "after": after, "memory": memory, "curve": curve}
     report = collect(evidence, settings, recovered=notes, seconds=clock.seconds, **figures)
     return Result(student, plan, report)
 
@@ -208,13 +216,35 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
         raise ModelError(f"{error} {reasons}." if reasons else str(error)) from None
 
 
-def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
+def _decide(
+    model: nn.Module,
+    seen: Observed,
+    budget: Budget,
+    settings: Settings,
+    validation: Any,
+    *,
+    work: Work,
+    progress: Progress,
+) -> tuple[Plan, tuple[CurvePoint, ...]]:
+    """The plan of a budget; with a drop the one that a search finds, and what it measured."""
+    chosen = ALLOCATORS[settings.allocator]
+    judge = None if budget.drop is None else judge_of(model, validation, lambda plan: make(plan), work)
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    menu = chosen.prepare(seen.expanded.model, with_floor(menu, settings.floor))
     if budget.memory is not None:
         menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
-    menu = ALLOCATORS[settings.allocator].prepare(seen.expanded.model, with_floor(menu, settings.floor))
-    found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
-    return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+
+    def decide(wanted: Budget) -> Plan:
+        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
+        return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+
+    def make(plan: Plan) -> nn.Module:
+        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
+        student = rebuild(_with_expansions_in_use(model, plan), fitted)
+        _recover(student, plan, seen, "none" if settings.recover == "none" else SEARCHED_WITH, silent)
+        return student
+
+    return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
 
 
 def _peaks(model: nn.Module, student: nn.Module, seen: Observed) -> Amount:

@@ -41,8 +41,8 @@ Budgets = Annotated[
     typer.Option(
         "--budget",
         metavar="UNIT=AMOUNT",
-        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations; repeat"
-        " or join by commas.",
+        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations;"
+        " drop=0.5: what may be lost, in points of accuracy; repeat or join by commas.",
     ),
 ]
 Forms = Annotated[

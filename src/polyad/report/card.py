@@ -18,6 +18,8 @@ def model_card(report: Report) -> str:
     quality = wording.quality_rows(report)
     if quality:
         parts.append(_table(("quality", "before", "after", "change"), quality))
+    if report.curve:
+        parts.append(_table(wording.CURVE_TITLES, wording.curve_rows(report)))
     parts += [_usage(report.model), _method(report), _layers(report)]
     if report.provenance:
         parts.append("Made with " + "; ".join(f"{_plain(k)} {_plain(v)}" for k, v in report.provenance.items()) + ".")

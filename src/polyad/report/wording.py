@@ -149,6 +149,14 @@ def cost_rows(report: Report) -> list[CostRow]:
     ]
 
 
+CURVE_TITLES = ("cost searched", "kept", "parameters", "MACs", "lost on validation data")
+
+
+def curve_rows(report: Report) -> list[tuple[str, ...]]:
+    """The networks that a search for a drop has measured."""
+    return [(p.unit, percent(p.share), count(p.params), count(p.macs), p.text) for p in report.curve]
+
+
 def quality_rows(report: Report) -> list[QualityRow]:
     """The metric, the loss, and what differs from the original network; empty where nothing was evaluated."""
     before, after = report.before, report.after

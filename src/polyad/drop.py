@@ -1,0 +1,175 @@
+"""Budgets that name a loss: the least share kept at which a network loses no more than so much of its metric.
+
+The share is found by bisection of its logarithm between what the forms can reach and the whole network. Each step
+allocates, rebuilds, recovers and evaluates, so the loss is measured, not predicted, on data that neither the fits nor
+the final figures see. All that was measured is kept as the curve of loss over share.
+"""
+
+import shutil
+import weakref
+from collections.abc import Callable
+from itertools import chain
+from math import sqrt
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from torch import nn
+
+from polyad.batches import as_batches
+from polyad.budget import SUMS, Budget
+from polyad.digests import digest
+from polyad.errors import BudgetError, DataError
+from polyad.evaluation import evaluate
+from polyad.fingerprint import hash_of
+from polyad.outcome import CurvePoint, Evaluation
+from polyad.records import Menu, Plan
+from polyad.work import Piece, Work, key_of
+
+EVALUATIONS = 12
+"""At most so many networks are made."""
+
+CLOSE = 1.015
+"""Shares that are so close to each other end the search."""
+
+UNITS_OF_LOSS = {"accuracy": "points of accuracy", "perplexity": "% of perplexity"}
+
+
+def loss_of(found: Evaluation) -> tuple[float, float | None]:
+    """What a network lost of its metric, and the standard error: points of accuracy, per cent of perplexity.
+
+    Raises:
+        DataError: the data have neither metric.
+    """
+    if found.metric not in UNITS_OF_LOSS or found.difference is None:
+        raise DataError(
+            f"A drop counts {' or '.join(UNITS_OF_LOSS.values())}; the validation data give only the {found.metric}:"
+            " give labelled data."
+        )
+    if found.metric == "accuracy":
+        return -found.difference, found.standard_error
+    per_cent = 100 / (found.value - found.difference)
+    error = found.standard_error
+    return per_cent * found.difference, None if error is None else per_cent * error
+
+
+def least_share(
+    menu: Menu, budget: Budget, decide: Callable[[Budget], Plan], judge: Callable[[Plan], Evaluation]
+) -> tuple[Plan, tuple[CurvePoint, ...]]:
+    """The plan that keeps least within the drop of a budget, and the curve.
+
+    Args:
+        menu: with the floor and the peaks that the budget asks for.
+        budget: with a drop; its other limits hold too, and the first of them that adds up over the layers is the cost
+            whose share is searched (parameters where there is none).
+        decide: a budget without a drop -> a plan, or BudgetError.
+        judge: a plan -> the network that it makes, measured against the original on validation data.
+
+    Raises:
+        BudgetError: no plan that was tried keeps within the drop.
+    """
+    unit = next((unit for unit in budget.amounts if unit in SUMS), SUMS[0])
+    whole = getattr(menu, unit)
+    high = budget.limits({unit: whole}).get(unit, whole) / whole
+    low = (menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())) / whole
+    points: dict[object, CurvePoint] = {}
+    best: tuple[Plan, CurvePoint] | None = None
+    share = high if high < 1 else sqrt(low * high)
+    while len(points) < EVALUATIONS and (high > low * CLOSE or not points):
+        tried = _plan_at(share, budget, unit, whole, decide)
+        same = tried and tuple((choice.form, choice.rank) for choice in tried.choices)
+        if tried and same not in points:
+            points[same] = _point(tried, unit, whole, judge(tried))
+        if tried and points[same].drop <= budget.drop:  # type: ignore[operator]
+            best, high = (tried, points[same]), min(share, points[same].share)
+        elif share == high:
+            break  # the limit beside the drop is out of reach
+        else:
+            low = share
+        share = sqrt(low * high)
+    if best is None:
+        raise BudgetError(_out_of_reach(budget, unit, list(points.values())))
+    plan, point = best
+    said = f"{point.share:.1%} of the {unit}, the least found, loses {point.text} on validation data"
+    rule = f"{plan.rule}; {said}" if plan.rule else said
+    curve = tuple(sorted(points.values(), key=lambda one: one.share))
+    return plan.model_copy(update={"budget": str(budget), "rule": rule}), curve
+
+
+def _plan_at(share: float, budget: Budget, unit: str, whole: int, decide: Callable[[Budget], Plan]) -> Plan | None:
+    """The plan at a share, or None where the limits leave none."""
+    try:
+        return decide(budget.model_copy(update={"drop": None, unit: int(share * whole)}))
+    except BudgetError:
+        return None
+
+
+def _point(plan: Plan, unit: str, whole: int, found: Evaluation) -> CurvePoint:
+    drop, error = loss_of(found)
+    return CurvePoint(
+        unit=unit,
+        share=getattr(plan, unit) / whole,
+        drop=drop,
+        standard_error=error,
+        loss_unit=UNITS_OF_LOSS[found.metric],
+        params=plan.params,
+        macs=plan.macs,
+    )
+
+
+def _out_of_reach(budget: Budget, unit: str, points: list[CurvePoint]) -> str:
+    if not points:
+        return f"{budget} cannot be reached: the limits beside the drop leave no plan at any share of the {unit}."
+    closest = min(points, key=lambda point: point.drop)
+    return (
+        f"drop={budget.drop:g} cannot be reached: of {len(points)} networks the best loses {closest.text} at"
+        f" {closest.share:.1%} of the {unit}. Allow more, offer more forms, or recover more."
+    )
+
+
+def judge_of(
+    model: nn.Module, validation: Any, make: Callable[[Plan], nn.Module], work: Work
+) -> Callable[[Plan], Evaluation]:
+    """A function that makes the network of a plan and measures it against the original.
+
+    Args:
+        model: the original network.
+        validation: labelled data, read many times.
+        make: a plan -> the network that it makes.
+        work: where finished evaluations are kept and found.
+
+    Raises:
+        BudgetError: there are no validation data.
+        DataError: they have no metric.
+    """
+    if validation is None:
+        raise BudgetError(
+            "A budget with a drop needs data to measure it on, neither the calibration inputs nor the test split: give"
+            " validation=..., labelled."
+        )
+    batches = as_batches(validation)
+    before = evaluate(model, batches, reference=model)
+    loss_of(before)
+    seen = (tuple(map(hash_of, batches)), before.model_dump_json())
+
+    def judge(plan: Plan) -> Evaluation:
+        student = make(plan)
+        key = key_of("trial", digest(dict(chain(student.named_parameters(), student.named_buffers()))), seen)
+        found = work.remember(key, lambda: Piece({}, evaluate(student, batches, reference=model).model_dump_json()))
+        return Evaluation.model_validate_json(found.text)
+
+    return judge
+
+
+def work_of(place: Work | str | Path | None, budget: Budget | None) -> Work:
+    """Where a run keeps what it has finished: a search needs a place, since its networks share most of their fits.
+
+    A folder of its own goes when nobody holds it any more.
+    """
+    work = Work.at(place)
+    if budget is None or budget.drop is None or work.folder is not None:
+        return work
+    folder = mkdtemp(prefix="polyad-")
+    work = Work(folder)
+    weakref.finalize(work, shutil.rmtree, folder, ignore_errors=True)
+    return work
