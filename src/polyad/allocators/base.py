@@ -1,5 +1,6 @@
 """What an allocator is."""
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -92,13 +93,54 @@ def smallest(menu: Menu, unit: str) -> Selection:
     }
 
 
-def undominated(options: Iterable[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
-    """The candidates that no other one beats in damage and cost: at falling cost and rising damage."""
+def damage_of(candidate: Candidate) -> float:
+    """What most allocators make small."""
+    return candidate.damage
+
+
+def undominated(
+    options: Iterable[Candidate],
+    cost: Callable[[Candidate], float],
+    value: Callable[[Candidate], float] = damage_of,
+) -> list[Candidate]:
+    """The candidates that no other one beats in value and cost: at falling cost and rising value."""
     kept: list[Candidate] = []
-    for option in sorted(options, key=lambda c: (cost(c), *by_damage(c))):
-        if not kept or option.damage < kept[-1].damage:
+    for option in sorted(options, key=lambda c: (cost(c), value(c), *by_damage(c))):
+        if not kept or value(option) < value(kept[-1]):
             kept.append(option)
     return kept[::-1]
+
+
+def descent(menu: Menu, limits: Mapping[str, int], value: Callable[[Candidate], float]) -> Selection | None:
+    """From the dense network downwards: steps to the next smaller candidate of a site, until the limits are kept.
+
+    Each time the site whose step adds least value per cost takes it. A site's steps go along its candidates that no
+    other one beats in value and cost. With several limits a cost is the sum of the shares of the whole network. The
+    path does not depend on the limits, only where it ends does; beside its end the smallest candidates by each cost are
+    tried.
+    """
+    whole = {unit: max(sum(getattr(site, unit) for site in menu.sites), 1) for unit in limits}
+
+    def cost(candidate: Candidate) -> float:
+        return sum(getattr(candidate, unit) / whole[unit] for unit in limits)
+
+    def step(site: str, at: int) -> tuple[float, str, int]:
+        old, new = ladders[site][at - 1 : at + 1]
+        return (value(new) - value(old)) / max(cost(old) - cost(new), 1e-300), site, at
+
+    ladders = {site: undominated(options, cost, value) for site, options in menu.candidates.items()}
+    chosen = {site: ladder[0] for site, ladder in ladders.items()}
+    spent = {unit: total(chosen, unit) for unit in limits}
+    waiting = [step(site, 1) for site, ladder in ladders.items() if len(ladder) > 1]
+    heapq.heapify(waiting)
+    while waiting and any(spent[unit] > limit for unit, limit in limits.items()):
+        _, site, at = heapq.heappop(waiting)
+        old, chosen[site] = chosen[site], ladders[site][at]
+        spent = {unit: spent[unit] + getattr(chosen[site], unit) - getattr(old, unit) for unit in limits}
+        if at + 1 < len(ladders[site]):
+            heapq.heappush(waiting, step(site, at + 1))
+    tries = (chosen, *(smallest(menu, unit) for unit in limits))
+    return min((s for s in tries if within(s, limits)), key=lambda s: sum(map(value, s.values())), default=None)
 
 
 def least_ceiling(menu: Menu, limits: Mapping[str, int], value: Callable[[Candidate], float]) -> Selection | None:

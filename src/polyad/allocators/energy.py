@@ -30,7 +30,7 @@ ALLOCATORS.register(
     Allocator(
         "energy",
         "the same share of energy kept in every layer",
-        "energy threshold, as in Zhang et al., TPAMI 2016, section 3.3 (PCA energy)",
+        "energy threshold, the common rule for the SVD",
         select,
         objective=objective,
         optimal=1,

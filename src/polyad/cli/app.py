@@ -91,12 +91,31 @@ def inspect(
     _answer("inspect", **options)
 
 
+def _read_preset(context: typer.Context, name: str | None) -> str | None:
+    """Take what neither the command line nor a recipe says from a preset."""
+    return import_module("polyad.cli.presets").defaults(context, name)
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        is_eager=True,
+        callback=_read_preset,
+        help="A method of the literature: its forms, norm, allocator and recovery, where they are not given here; see"
+        " `polyad presets`.",
+    ),
+]
+
+
 @app.command()
 @with_choices
 def plan(
     model: o.Model,
     data: o.Data,
     recipe: Recipe = None,
+    preset: Preset = None,
     budget: o.Budgets = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
     **options: Any,
@@ -119,6 +138,7 @@ def compress(
     data: o.Data,
     out: o.Out,
     recipe: Recipe = None,
+    preset: Preset = None,
     budget: o.Budgets = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
     recover: o.Recover = "statistics",
@@ -224,6 +244,23 @@ def forms(
 def allocators(as_json: o.Json = False) -> None:
     """The ways to spend a budget."""
     _answer("listing", what="allocators", as_json=as_json)
+
+
+@app.command()
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One preset: its settings and what differs from the paper.")
+    ] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Methods of the literature that run, or one of them.
+
+    Example: polyad presets alds2021
+    """
+    if name is None:
+        _answer("listing", what="presets", as_json=as_json)
+    else:
+        _answer("presets", name=name, as_json=as_json)
 
 
 @app.command()
