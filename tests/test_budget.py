@@ -2,7 +2,7 @@
 
 import pytest
 
-from polyad.budget import Budget
+from polyad.budget import Budget, parse_share
 from polyad.errors import BudgetError
 
 TOTALS = {"params": 1000, "macs": 5000, "bytes": 4000, "memory": 2048}
@@ -48,6 +48,13 @@ def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> N
 def test_what_is_not_says_how_to_write_it(text: str, says: str) -> None:
     with pytest.raises(BudgetError, match=says):
         Budget.parse(text)
+
+
+def test_shares() -> None:
+    assert parse_share("floor", "5%") == 0.05
+    for wrong in ("5", "0%", "101%", "half", "5k"):
+        with pytest.raises(BudgetError, match=r"floor=.* such as 5%"):
+            parse_share("floor", wrong)
 
 
 def test_python_budgets() -> None:

@@ -157,3 +157,4 @@ def test_the_command_line_shows_the_curve(polyad: Polyad, own: Own, tmp_path: Pa
     assert printed["params"]["kept"] == pytest.approx(kept)
     assert printed["budget"] == "drop=3" and not (tmp_path / "small.work").exists()
     assert "lost on validation data" in polyad("report", tmp_path / "small").out
+    assert all("lost on validation" in (tmp_path / "small" / name).read_text() for name in ("report.html", "README.md"))

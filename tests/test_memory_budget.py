@@ -20,6 +20,7 @@ from polyad.peaks import peak, with_peaks
 from polyad.propose import outline
 from polyad.rebuild import swap
 from polyad.settings import Settings
+from polyad.sites import stacked
 from polyad.storage import saved_bytes
 from polyad.trace import trace
 from polyad.zoo.base import ZOO
@@ -162,3 +163,45 @@ def test_bytes_are_what_is_saved(tmp_path: Path) -> None:
     file = tmp_path / "small" / "model.safetensors"
     header = 8 + int.from_bytes(file.read_bytes()[:8], "little")
     assert file.stat().st_size - header == result.plan.bytes
+
+
+class Twice(nn.Module):
+    """One layer that runs twice, beside another of its shape, on rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c, self.d = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.a(self.a(x))) + x
+        return self.d(torch.relu(self.c(self.b(y) + y)))
+
+
+@pytest.mark.parametrize(("form", "stack"), [("svd", ()), ("stack_tucker", ("[ab]",)), ("svd", ("[ab]",))])
+def test_layers_that_run_twice_and_stacks(form: str, stack: tuple[str, ...]) -> None:
+    model, rows = Twice(), torch.randn(3, 20, 16)
+    menu = outline(model, stacked(trace(model, Batch((rows,))), stack), Settings(forms=(form,)))
+    menu = with_peaks(model, menu, Batch((rows,)))
+    least = menu.fixed("params") + sum(min(c.params for c in found) for found in menu.candidates.values())
+    plan = allocate(menu, polyad.Budget(params=least))
+    taken = [c for x in plan.choices for c in menu.candidates[x.site.name] if (c.form, c.rank) == (x.form, x.rank)]
+    student = deepcopy(model)
+    swap(student, plan.choices)
+    assert max(menu.memory_elsewhere, *(c.memory for c in taken)) == measured(student, rows[:1].clone())
+
+
+def test_more_than_was_asked_for_is_said() -> None:
+    """A plan for another limit is carried out as it is, and what the network then takes is counted."""
+    options = {"forms": ["svd"], "metric": "weights", "recover": "none"}
+    plan = polyad.plan(wide(), IMAGES, budget=polyad.Budget(memory=1.0, params=0.95), forms=["svd"], metric="weights")
+    result = polyad.compress(wide(), IMAGES, plan=plan.model_copy(update={"budget": "memory=50%"}), **options)
+    assert result.report.memory is not None and "bytes where" in result.report.recovered[-1]
+
+
+def test_a_floor_holds_in_the_whole_pipeline() -> None:
+    options = {"forms": ["svd"], "metric": "weights"}
+    plan = polyad.plan(wide(), IMAGES, budget=polyad.Budget(params=0.55), floor=0.4, **options)
+    assert all(choice.params >= 0.4 * choice.site.params for choice in plan.choices)
+    with pytest.raises(BudgetError, match="floor=1.5"):
+        polyad.plan(wide(), IMAGES, budget=polyad.Budget(params=0.5), floor=1.5, **options)

@@ -147,9 +147,9 @@ def compress(
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    memory = _peaks(model, student, seen) if "memory=" in plan.budget else None
+    memory, exceeded = _peaks(model, student, plan.budget, seen.fitted[0])
     figures = {"before": before, "after": after, "memory": memory, "curve": curve}
-    report = collect(evidence, settings, recovered=notes, seconds=clock.seconds, **figures)
+    report = collect(evidence, settings, recovered=(*notes, *exceeded), seconds=clock.seconds, **figures)
     return Result(student, plan, report)
 
 
@@ -247,8 +247,20 @@ def _decide(
     return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
 
 
-def _peaks(model: nn.Module, student: nn.Module, seen: Observed) -> Amount:
-    return Amount(before=peak(model, seen.fitted[0]), after=peak(student, seen.fitted[0]))
+def _peaks(
+    model: nn.Module, student: nn.Module, budget: str, example: Batch | Call
+) -> tuple[Amount | None, tuple[str, ...]]:
+    """Peak memory before and after where a budget names it, and a note where it is above the limit all the same."""
+    if "memory=" not in budget:
+        return None, ()
+    found = Amount(before=peak(model, example), after=peak(student, example))
+    (limit,) = Budget.parse(budget).limits({"memory": found.before}).values()
+    if found.after <= limit:
+        return found, ()
+    return found, (
+        f"memory: the network takes {found.after:,} bytes where {limit:,} were asked for, because a layer hands its"
+        " output over in another layout than the original's; ask for a little less, or leave its form out",
+    )
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
