@@ -1,15 +1,16 @@
 """Budgets that name a loss: the least share kept at which a network loses no more than so much of its metric.
 
-The share is found by bisection of its logarithm between what the forms can reach and the whole network. Each step
-allocates, rebuilds, recovers and evaluates, so the loss is measured, not predicted, on data that neither the fits nor
-the final figures see. All that was measured is kept as the curve of loss over share.
+The share is found by narrowing a bracket between what the forms can reach and the whole network. Each step allocates,
+rebuilds, recovers and evaluates, so the loss is measured, not predicted, on data that neither the fits nor the final
+figures see. All that was measured is kept as the curve of loss over share.
 """
 
 import shutil
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import chain
-from math import sqrt
+from math import log
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -29,8 +30,11 @@ from polyad.work import Piece, Work, key_of
 EVALUATIONS = 12
 """At most so many networks are made."""
 
-CLOSE = 1.015
+CLOSE = 1.02
 """Shares that are so close to each other end the search."""
+
+EDGE = 0.15
+"""A new share keeps away from both ends of the bracket by so much of it."""
 
 UNITS_OF_LOSS = {"accuracy": "points of accuracy", "perplexity": "% of perplexity"}
 
@@ -69,24 +73,25 @@ def least_share(
         BudgetError: no plan that was tried keeps within the drop.
     """
     unit = next((unit for unit in budget.amounts if unit in SUMS), SUMS[0])
-    whole = getattr(menu, unit)
-    high = budget.limits({unit: whole}).get(unit, whole) / whole
-    low = (menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())) / whole
+    whole, limit = getattr(menu, unit), budget.drop or 0.0
+    ceiling = budget.limits({unit: whole}).get(unit, whole) / whole
+    smallest = menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
+    bracket = _Bracket(smallest / whole, ceiling)
     points: dict[object, CurvePoint] = {}
     best: tuple[Plan, CurvePoint] | None = None
-    share = high if high < 1 else sqrt(low * high)
-    while len(points) < EVALUATIONS and (high > low * CLOSE or not points):
-        tried = _plan_at(share, budget, unit, whole, decide)
-        same = tried and tuple((choice.form, choice.rank) for choice in tried.choices)
-        if tried and same not in points:
-            points[same] = _point(tried, unit, whole, judge(tried))
-        if tried and points[same].drop <= budget.drop:  # type: ignore[operator]
-            best, high = (tried, points[same]), min(share, points[same].share)
-        elif share == high:
+    share = ceiling if ceiling < 1 else bracket.between
+    while len(points) < EVALUATIONS and (bracket.open or not points):
+        plan = _plan_at(share, budget, unit, whole, decide)
+        same = plan and tuple((choice.form, choice.rank) for choice in plan.choices)
+        if plan and same not in points:
+            points[same] = _point(plan, unit, whole, judge(plan))
+        if plan and points[same].drop <= limit:
+            best, bracket = (plan, points[same]), bracket.down(min(share, points[same].share), points[same].drop, limit)
+        elif share == bracket.high:
             break  # the limit beside the drop is out of reach
         else:
-            low = share
-        share = sqrt(low * high)
+            bracket = bracket.up(share, points[same].drop if plan else None, limit)
+        share = bracket.between
     if best is None:
         raise BudgetError(_out_of_reach(budget, unit, list(points.values())))
     plan, point = best
@@ -94,6 +99,44 @@ def least_share(
     rule = f"{plan.rule}; {said}" if plan.rule else said
     curve = tuple(sorted(points.values(), key=lambda one: one.share))
     return plan.model_copy(update={"budget": str(budget), "rule": rule}), curve
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Two shares: at the lower one too much is lost, or nothing is known; at the higher one not too much.
+
+    Between them the logarithm of the loss (a tenth of the limit added, relative to what that makes of the limit) is
+    taken to run straight over the logarithm of the share, and the next share is where it would meet the limit; away
+    from both ends, so that the bracket shrinks even where that misleads.
+    """
+
+    low: float
+    high: float
+    loss_low: float | None = None
+    loss_high: float = log(0.1 / 1.1)
+
+    @property
+    def open(self) -> bool:
+        return self.high > self.low * CLOSE
+
+    @property
+    def between(self) -> float:
+        """The next share."""
+        part = 0.5
+        if self.loss_low is not None:
+            part = min(max(self.loss_high / (self.loss_high - self.loss_low), EDGE), 1 - EDGE)
+        return self.high * (self.low / self.high) ** part
+
+    def down(self, share: float, drop: float, limit: float) -> "_Bracket":
+        return replace(self, high=share, loss_high=_logarithm(drop, limit))
+
+    def up(self, share: float, drop: float | None, limit: float) -> "_Bracket":
+        return replace(self, low=share, loss_low=None if drop is None else _logarithm(drop, limit))
+
+
+def _logarithm(drop: float, limit: float) -> float:
+    """0 at the limit."""
+    return log((max(drop, 0.0) + 0.1 * limit) / (1.1 * limit))
 
 
 def _plan_at(share: float, budget: Budget, unit: str, whole: int, decide: Callable[[Budget], Plan]) -> Plan | None:
