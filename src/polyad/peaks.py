@@ -14,9 +14,11 @@ from torch import nn
 from torch.utils._pytree import tree_iter, tree_map
 
 from polyad.batches import Batch
+from polyad.budget import Budget
 from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
 from polyad.liveness import Record, Window, peak_of_layer, recorded
+from polyad.outcome import Amount
 from polyad.records import DENSE, Candidate, Menu, Rank, Site
 from polyad.splits import Call
 
@@ -39,6 +41,22 @@ class _Place:
 def peak(model: nn.Module, example: Batch | Call) -> int:
     """Bytes of activations that live at most in one forward pass of one sample (of a person's own loop, as it is)."""
     return max(_recorded(model, example, ()).alive(), default=0)
+
+
+def peaks_of(
+    model: nn.Module, student: nn.Module, budget: str, example: Batch | Call
+) -> tuple[Amount | None, tuple[str, ...]]:
+    """Peak memory before and after where a budget names it, and a note where it is above the limit all the same."""
+    if "memory=" not in budget:
+        return None, ()
+    found = Amount(before=peak(model, example), after=peak(student, example))
+    (limit,) = Budget.parse(budget).limits({"memory": found.before}).values()
+    if found.after <= limit:
+        return found, ()
+    return found, (
+        f"memory: the network takes {found.after:,} bytes where {limit:,} were asked for, because a layer hands its"
+        " output over in another layout than the original's; ask for a little less, or leave its form out",
+    )
 
 
 def with_peaks(model: nn.Module, menu: Menu, example: Batch | Call) -> Menu:

@@ -21,9 +21,9 @@ from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
-from polyad.outcome import Amount, CurvePoint, Report
+from polyad.outcome import CurvePoint, Report
 from polyad.overrides import check_fixed, ignoring, replayed
-from polyad.peaks import peak, with_peaks
+from polyad.peaks import peaks_of, with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
@@ -147,7 +147,7 @@ def compress(
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    memory, exceeded = _peaks(model, student, plan.budget, seen.fitted[0])
+    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
     figures = {"before": before, "after": after, "memory": memory, "curve": curve}
     report = collect(evidence, settings, recovered=(*notes, *exceeded), seconds=clock.seconds, **figures)
     return Result(student, plan, report)
@@ -245,22 +245,6 @@ def _decide(
         return student
 
     return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
-
-
-def _peaks(
-    model: nn.Module, student: nn.Module, budget: str, example: Batch | Call
-) -> tuple[Amount | None, tuple[str, ...]]:
-    """Peak memory before and after where a budget names it, and a note where it is above the limit all the same."""
-    if "memory=" not in budget:
-        return None, ()
-    found = Amount(before=peak(model, example), after=peak(student, example))
-    (limit,) = Budget.parse(budget).limits({"memory": found.before}).values()
-    if found.after <= limit:
-        return found, ()
-    return found, (
-        f"memory: the network takes {found.after:,} bytes where {limit:,} were asked for, because a layer hands its"
-        " output over in another layout than the original's; ask for a little less, or leave its form out",
-    )
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
