@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from polyad.allocators.allocate import allocate, check_reachable, with_floor
+from polyad.allocators.allocate import allocate, check_limits, check_reachable, with_floor, within_memory
 from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
@@ -191,7 +191,10 @@ def look(
     found = stacked(found, settings.stack) if plan is None else stacked_as(found, plan)
     check_fixed(found, settings.fixed)
     if budget is not None:
-        check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
+        check_limits(settings.allocator, budget)
+        rough = outline(expanded.model, found, settings)
+        rough = rough if budget.memory is None else within_memory(with_peaks(expanded.model, rough, example), budget)
+        check_reachable(rough, budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
     statistics = gather(
         expanded.model,

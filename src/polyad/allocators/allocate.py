@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from polyad.allocators.base import ALLOCATORS, Selection, by_damage, total, within
+from polyad.allocators.base import ALLOCATORS, Allocator, Selection, by_damage, total, within
 from polyad.budget import SUMS, Budget
 from polyad.errors import BudgetError
 from polyad.records import DENSE, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
@@ -25,9 +25,7 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     menu = within_memory(menu, budget)
     check_reachable(menu, budget)
     own = {unit: limit - menu.fixed(unit) for unit, limit in budget.limits(_totals(menu)).items()}
-    chosen = ALLOCATORS[allocator]
-    if len(own) > 1 and not chosen.several:
-        raise BudgetError(f"The {allocator} allocator spends one limit, not {budget}: name one, or take knapsack.")
+    chosen = check_limits(allocator, budget)
     selection = chosen.select(menu, own) if own else smallest_damage(menu)
     if selection is None or not within(selection, own):
         raise BudgetError(
@@ -46,6 +44,14 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         bytes_before=menu.bytes,
         rule=chosen.tell(menu, own, selection) if own else "",
     )
+
+
+def check_limits(allocator: str, budget: Budget) -> Allocator:
+    """The allocator; BudgetError where it takes fewer limits than a budget names."""
+    chosen = ALLOCATORS[allocator]
+    if not chosen.several and len([unit for unit in budget.amounts if unit in SUMS]) > 1:
+        raise BudgetError(f"The {allocator} allocator spends one limit, not {budget}: name one, or take knapsack.")
+    return chosen
 
 
 def with_floor(menu: Menu, floor: float) -> Menu:
