@@ -73,32 +73,59 @@ def least_share(
         BudgetError: no plan that was tried keeps within the drop.
     """
     unit = next((unit for unit in budget.amounts if unit in SUMS), SUMS[0])
-    whole, limit = getattr(menu, unit), budget.drop or 0.0
-    ceiling = budget.limits({unit: whole}).get(unit, whole) / whole
-    smallest = menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
-    bracket = _Bracket(smallest / whole, ceiling)
-    points: dict[object, CurvePoint] = {}
+    trials, bracket, limit = _Trials(menu, budget, unit, decide, judge), _start(menu, budget, unit), budget.drop or 0.0
     best: tuple[Plan, CurvePoint] | None = None
-    share = ceiling if ceiling < 1 else bracket.between
-    while len(points) < EVALUATIONS and (bracket.open or not points):
-        plan = _plan_at(share, budget, unit, whole, decide)
-        same = plan and tuple((choice.form, choice.rank) for choice in plan.choices)
-        if plan and same not in points:
-            points[same] = _point(plan, unit, whole, judge(plan))
-        if plan and points[same].drop <= limit:
-            best, bracket = (plan, points[same]), bracket.down(min(share, points[same].share), points[same].drop, limit)
+    share = bracket.high if bracket.high < 1 else bracket.between
+    while len(trials.points) < EVALUATIONS and (bracket.open or not trials.points):
+        found = trials.at(share)
+        if found is not None and found[1].drop <= limit:
+            best, bracket = found, bracket.down(min(share, found[1].share), found[1].drop, limit)
         elif share == bracket.high:
             break  # the limit beside the drop is out of reach
         else:
-            bracket = bracket.up(share, points[same].drop if plan else None, limit)
+            bracket = bracket.up(share, None if found is None else found[1].drop, limit)
         share = bracket.between
     if best is None:
-        raise BudgetError(_out_of_reach(budget, unit, list(points.values())))
+        raise BudgetError(_out_of_reach(budget, unit, list(trials.points.values())))
     plan, point = best
     said = f"{point.share:.1%} of the {unit}, the least found, loses {point.text} on validation data"
     rule = f"{plan.rule}; {said}" if plan.rule else said
-    curve = tuple(sorted(points.values(), key=lambda one: one.share))
+    curve = tuple(sorted(trials.points.values(), key=lambda one: one.share))
     return plan.model_copy(update={"budget": str(budget), "rule": rule}), curve
+
+
+def _start(menu: Menu, budget: Budget, unit: str) -> "_Bracket":
+    """From what the candidates can reach to what the budget allows."""
+    whole = getattr(menu, unit)
+    smallest = menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
+    return _Bracket(smallest / whole, budget.limits({unit: whole}).get(unit, whole) / whole)
+
+
+class _Trials:
+    """The networks that were measured; the same plan only once."""
+
+    def __init__(
+        self,
+        menu: Menu,
+        budget: Budget,
+        unit: str,
+        decide: Callable[[Budget], Plan],
+        judge: Callable[[Plan], Evaluation],
+    ) -> None:
+        self.budget, self.unit, self.whole = budget, unit, getattr(menu, unit)
+        self.decide, self.judge = decide, judge
+        self.points: dict[object, CurvePoint] = {}
+
+    def at(self, share: float) -> tuple[Plan, CurvePoint] | None:
+        """The plan at a share and what it loses, or None where the limits leave no plan."""
+        try:
+            plan = self.decide(self.budget.model_copy(update={"drop": None, self.unit: int(share * self.whole)}))
+        except BudgetError:
+            return None
+        same = tuple((choice.form, choice.rank) for choice in plan.choices)
+        if same not in self.points:
+            self.points[same] = _point(plan, self.unit, self.whole, self.judge(plan))
+        return plan, self.points[same]
 
 
 @dataclass(frozen=True)
@@ -137,14 +164,6 @@ class _Bracket:
 def _logarithm(drop: float, limit: float) -> float:
     """0 at the limit."""
     return log((max(drop, 0.0) + 0.1 * limit) / (1.1 * limit))
-
-
-def _plan_at(share: float, budget: Budget, unit: str, whole: int, decide: Callable[[Budget], Plan]) -> Plan | None:
-    """The plan at a share, or None where the limits leave none."""
-    try:
-        return decide(budget.model_copy(update={"drop": None, unit: int(share * whole)}))
-    except BudgetError:
-        return None
 
 
 def _point(plan: Plan, unit: str, whole: int, found: Evaluation) -> CurvePoint:

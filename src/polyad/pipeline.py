@@ -128,12 +128,11 @@ def compress(
     with clock("trace and observe"):
         wanted = None if plan else budget
         seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
-    before = after = None
+    before, after, curve = None, None, ()
     judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
     if judged is not None:
         with clock("evaluate"):  # at once, so that data that do not fit are refused before the long work
             before = evaluate(model, judged, reference=model)
-    curve = ()
     if plan is None:
         with clock("propose and allocate"):
             plan, curve = _decide(model, seen, budget, settings, validation, work=work, progress=progress)  # type: ignore[arg-type]
@@ -146,11 +145,10 @@ def compress(
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
-    evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
     memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
-    figures = {"before": before, "after": after, "memory": memory, "curve": curve}
-    report = collect(evidence, settings, recovered=(*notes, *exceeded), seconds=clock.seconds, **figures)
-    return Result(student, plan, report)
+    measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
+    evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
+    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *exceeded), **measured))
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
