@@ -1,7 +1,7 @@
 # make demo     the whole story on built-in data, about a minute, into $(DEMO_OUT)
 # make test     the test suite
 # make check    all that CI asks: format, lint, types, imports, tests, documentation
-# make docs     write the pages that come from the code: docs/forms.md and its pictures
+# make docs     write the pages that come from the code: docs/forms.md and its pictures, docs/budgets.md
 # make format   mend the format and what the linter can mend
 # make clean    remove everything that make made
 #
@@ -45,6 +45,7 @@ test: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_forms.py
+	$(BIN)/python docs/make_budgets.py
 
 docs-blocks: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_readme.py $(PYTEST_OPTIONS)

@@ -20,7 +20,7 @@ NAMES = [
     ({"model": "zoo:", "weights": None}, ["names no network"]),
     ({"forms": "svd,tuker2"}, ["form 'tuker2'", "Did you mean 'tucker2'?"]),
     ({"forms": ""}, ["form ''"]),
-    ({"allocator": "backpack"}, ["allocator 'backpack'", "Known: knapsack"]),
+    ({"allocator": "backpack"}, ["allocator 'backpack'", "Known: energy"]),
     ({"metric": "input"}, ["metric 'input'", "Did you mean 'inputs'?"]),
     ({"recover": "statistic"}, ["recovery level 'statistic'", "Did you mean 'statistics'?"]),
     ({"data": "digit"}, ["'digit'", "Did you mean digits?"]),

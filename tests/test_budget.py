@@ -2,10 +2,10 @@
 
 import pytest
 
-from polyad.budget import Budget
+from polyad.budget import Budget, parse_share
 from polyad.errors import BudgetError
 
-TOTALS = {"params": 1000, "macs": 5000}
+TOTALS = {"params": 1000, "macs": 5000, "bytes": 4000, "memory": 2048}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,10 @@ TOTALS = {"params": 1000, "macs": 5000}
         ("params=120k,macs=2M", {"params": 120_000, "macs": 2_000_000}),
         ("macs = 100 %", {"macs": 5000}),
         ("params=1.5k", {"params": 1500}),
+        ("bytes=500kB", {"bytes": 500_000}),
+        ("bytes=25%,memory=2MiB", {"bytes": 1000, "memory": 2 * 2**20}),
+        ("memory=1.5MB,bytes=700B", {"memory": 1_500_000, "bytes": 700}),
+        ("bytes=2M", {"bytes": 2_000_000}),
     ],
 )
 def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> None:
@@ -35,6 +39,8 @@ def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> N
         ("params=-5%", "params=50%"),
         ("params=half", "params=50%"),
         ("params", "params=50%"),
+        ("params=5kB", "params=120k"),
+        ("bytes=5xB", "bytes=500kB"),
         ("params=50%,params=60%", "twice"),
         ("", "UNIT=AMOUNT"),
     ],
@@ -42,6 +48,13 @@ def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> N
 def test_what_is_not_says_how_to_write_it(text: str, says: str) -> None:
     with pytest.raises(BudgetError, match=says):
         Budget.parse(text)
+
+
+def test_shares() -> None:
+    assert parse_share("floor", "5%") == 0.05
+    for wrong in ("5", "0%", "101%", "half", "5k"):
+        with pytest.raises(BudgetError, match=r"floor=.* such as 5%"):
+            parse_share("floor", wrong)
 
 
 def test_python_budgets() -> None:

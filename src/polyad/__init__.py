@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from polyad.pipeline import compress as compress
     from polyad.pipeline import plan as plan
     from polyad.plugins import load_forms as load_forms
+    from polyad.presets import preset as preset
     from polyad.records import Plan as Plan
     from polyad.saving import save as save
     from polyad.settings import Settings as Settings
@@ -31,6 +32,7 @@ _HOME = {
     "Budget": "budget:Budget",
     "Settings": "settings:Settings",
     "load_forms": "plugins:load_forms",
+    "preset": "presets:preset",
     "plan": "pipeline:plan",
     "Plan": "records:Plan",
     "read_plan": "checkpoint:read_plan",

@@ -23,6 +23,7 @@ from polyad.models import build_model
 from polyad.naming import put
 from polyad.rebuild import swap
 from polyad.records import PLAN_VERSION, Plan
+from polyad.storage import owners
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"
 
@@ -149,15 +150,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _distinct(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors that share no storage, and for the left-out names the ones they equal."""
-    owner: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
-    tensors, aliases = {}, {}
-    for name, tensor in state.items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-        if tensor.numel() and key in owner:
-            aliases[name] = owner[key]
-        else:
-            owner[key] = name
-            tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    owner = owners(state)
+    aliases = {name: first for name, first in owner.items() if name != first}
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+        if name not in aliases
+    }
     return tensors, aliases
 
 

@@ -1,8 +1,8 @@
-"""What a choice costs: parameters and MACs of a site in a form at a rank."""
+"""What a choice costs: parameters, MACs and bytes of a site in a form at a rank."""
 
 from polyad.decompositions.base import FORMS
 from polyad.errors import FormError
-from polyad.records import DENSE, Choice, Plan, Rank, Site
+from polyad.records import DENSE, Choice, Plan, Rank, Site, itemsize
 
 
 def site_params(site: Site, form: str, rank: Rank) -> int:
@@ -15,6 +15,14 @@ def site_macs(site: Site, form: str, rank: Rank) -> int:
     if form == DENSE:
         return site.macs
     return sum(run.times * FORMS[form].macs(site.layer, rank, run.size) for run in site.runs)
+
+
+def site_bytes(site: Site, form: str, rank: Rank) -> int:
+    """Bytes on disk: parameters in the type of the weight; the order of outputs (int64) of a form that sorts them."""
+    found = site_params(site, form, rank) * itemsize(site.dtype)
+    if form != DENSE and FORMS[form].reorders:
+        found += site.layer.stack * site.layer.out_features * itemsize("int64")
+    return found
 
 
 def check_rank(site: Site, form: str, rank: Rank) -> None:
@@ -36,5 +44,6 @@ def _recounted(choice: Choice) -> Choice:
     check_rank(choice.site, choice.form, choice.rank)
     params = site_params(choice.site, choice.form, choice.rank)
     macs = site_macs(choice.site, choice.form, choice.rank)
+    size = site_bytes(choice.site, choice.form, choice.rank)
     why = choice.why if params == choice.params else "edited by hand"
-    return choice.model_copy(update={"params": params, "macs": macs, "why": why})
+    return choice.model_copy(update={"params": params, "macs": macs, "bytes": size, "why": why})

@@ -30,7 +30,7 @@ def fingerprints(
     if len(batches) < len(fitted):
         return None
     tensors = digest(dict(chain(model.named_parameters(), model.named_buffers())))
-    data = tuple(tuple(map(_hash, part)) for part in (batches, held_out))
+    data = tuple(tuple(map(hash_of, part)) for part in (batches, held_out))
     names = [name for site in sites for name in site.modules]
     seen, output = _seen(model, names, batches[0].take(SAMPLES))
     return {
@@ -47,20 +47,20 @@ def _seen(model: nn.Module, names: Sequence[str], batch: Batch) -> tuple[dict[st
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            seen.setdefault(name, []).append(_hash((args, kwargs)))
+            seen.setdefault(name, []).append(hash_of((args, kwargs)))
 
         return hook
 
     handles = [model.get_submodule(name).register_forward_pre_hook(hook_for(name), with_kwargs=True) for name in names]
     try:
         with torch.no_grad(), evaluating(model):
-            return seen, _hash(run_on(model, batch, "a calibration batch"))
+            return seen, hash_of(run_on(model, batch, "a calibration batch"))
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
     """Of a batch, or of tensors and plain values nested in any way."""
     if isinstance(value, Batch):
         value = (value.args, value.kwargs, value.labels)

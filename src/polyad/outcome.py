@@ -65,8 +65,36 @@ class Amount(Record):
         return self.after / self.before if self.before else 1.0
 
 
+class CurvePoint(Record):
+    """One network that a search for a drop has measured.
+
+    Attributes:
+        unit, share: the cost that was searched, and the share of it that is kept.
+        drop: what it loses on validation data, in `loss_unit` ("points of accuracy"), with its `standard_error`.
+        params, macs: of the whole network.
+    """
+
+    unit: str
+    share: float
+    drop: float
+    standard_error: float | None
+    loss_unit: str
+    params: int
+    macs: int
+
+    @property
+    def text(self) -> str:
+        """What it loses, in words."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2g}"
+        return f"{self.drop:.3g}{error} {self.loss_unit}"
+
+
 class Report(Record):
-    """All that is known about one compression: the report page and its JSON are two views of it."""
+    """All that is known about one compression: the report page and its JSON are two views of it.
+
+    `memory` is the peak of the activations of one sample, where the budget names it; `rule` is what the allocator's own
+    rule came to, such as the multiplier; `curve` are the networks that a search for a drop has measured.
+    """
 
     model: str
     budget: str
@@ -76,6 +104,7 @@ class Report(Record):
     params: Amount
     macs: Amount
     bytes: Amount
+    memory: Amount | None = None
     sites: tuple[SiteReport, ...]
     refused: tuple[Refusal, ...]
     form_refusals: tuple[FormRefusal, ...] = ()
@@ -84,3 +113,5 @@ class Report(Record):
     recovered: tuple[str, ...] = ()
     seconds: Mapping[str, float] = {}
     provenance: Mapping[str, str] = {}
+    rule: str = ""
+    curve: tuple[CurvePoint, ...] = ()

@@ -102,4 +102,5 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
     choices = tuple(map(on_this, plan.choices))
     if plan.params_before != trace.params:
         raise PlanError(f"{made_for} that one has {plan.params_before:,} parameters, this one {trace.params:,}.")
-    return plan.model_copy(update={"choices": choices, "macs_before": trace.macs, "refused": trace.refused})
+    totals = {"macs_before": trace.macs, "bytes_before": trace.bytes}
+    return plan.model_copy(update={"choices": choices, "refused": trace.refused, **totals})

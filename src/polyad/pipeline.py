@@ -8,20 +8,22 @@ from typing import Any, Unpack
 
 from torch import nn
 
-from polyad.allocators.allocate import allocate, check_reachable
+from polyad.allocators.allocate import allocate, check_limits, check_reachable, with_floor, within_memory
 from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
 from polyad.decompositions.base import FORMS
+from polyad.drop import judge_of, least_share, work_of
 from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
-from polyad.outcome import Report
+from polyad.outcome import CurvePoint, Report
 from polyad.overrides import check_fixed, ignoring, replayed
+from polyad.peaks import peaks_of, with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
@@ -37,6 +39,9 @@ from polyad.work import NOTHING_KEPT, Work
 
 OUTLINE_MARGIN = 0.05
 """How far a budget may lie below what the outline of the menu promises before it is refused without a menu."""
+
+SEARCHED_WITH = "statistics"
+"""Recovery of the networks that a search for a drop makes, where any is wanted: the quick one."""
 
 HELD_OUT = 0.2
 """Share of the calibration samples that no fit sees."""
@@ -67,6 +72,7 @@ def plan(
     data: Any,
     *,
     budget: Budget,
+    validation: Any = None,
     work: Work | str | Path | None = None,
     progress: Progress = silent,
     **options: Unpack[Options],
@@ -78,12 +84,12 @@ def plan(
         data: calibration inputs: a DataLoader, an iterable of tensors, tuples or dicts, or a function that runs the
             model.
         budget: what to keep.
-        work: as for `compress`.
+        validation, work: as for `compress`.
         options: the fields of `Settings`.
     """
-    settings, work = settings_of(**options), Work.at(work)
+    settings, work = settings_of(**options), work_of(work, budget)
     seen = look(model, data, settings, budget=budget, work=work, progress=progress)
-    return _decide(seen, budget, settings, work, progress)
+    return _decide(model, seen, budget, settings, validation, work=work, progress=progress)[0]
 
 
 def compress(
@@ -93,6 +99,7 @@ def compress(
     budget: Budget | None = None,
     plan: Plan | None = None,
     evaluation: Any = None,
+    validation: Any = None,
     source: str = "",
     work: Work | str | Path | None = None,
     progress: Progress = silent,
@@ -106,6 +113,7 @@ def compress(
         budget: what to keep; not needed with a plan.
         plan: decisions made before.
         evaluation: data for the before and after figures, labelled where there are labels; none by default.
+        validation: labelled data that a budget with a drop is measured on; neither of the other two.
         source: what builds the architecture ("zoo:resnet20"), so that the saved folder loads without a model.
         work: a folder for finished statistics and fits, from which a later call with the same network and data goes on
             where this one was interrupted; yours to remove. None by default.
@@ -116,18 +124,18 @@ def compress(
     """
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
-    settings, work, clock = settings_of(**options), Work.at(work), Stopwatch()
+    settings, work, clock = settings_of(**options), work_of(work, budget), Stopwatch()
     with clock("trace and observe"):
         wanted = None if plan else budget
         seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
-    before = after = None
+    before, after, curve = None, None, ()
     judged = list(evaluation) if isinstance(evaluation, Iterator) else evaluation  # it is read twice
     if judged is not None:
         with clock("evaluate"):  # at once, so that data that do not fit are refused before the long work
             before = evaluate(model, judged, reference=model)
     if plan is None:
         with clock("propose and allocate"):
-            plan = _decide(seen, budget, settings, work, progress)  # type: ignore[arg-type]
+            plan, curve = _decide(model, seen, budget, settings, validation, work=work, progress=progress)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
@@ -137,9 +145,10 @@ def compress(
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
+    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
+    measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    report = collect(evidence, settings, recovered=notes, before=before, after=after, seconds=clock.seconds)
-    return Result(student, plan, report)
+    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *exceeded), **measured))
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
@@ -180,7 +189,10 @@ def look(
     found = stacked(found, settings.stack) if plan is None else stacked_as(found, plan)
     check_fixed(found, settings.fixed)
     if budget is not None:
-        check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
+        check_limits(settings.allocator, budget)
+        rough = outline(expanded.model, found, settings)
+        rough = rough if budget.memory is None else within_memory(with_peaks(expanded.model, rough, example), budget)
+        check_reachable(rough, budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
     statistics = gather(
         expanded.model,
@@ -205,10 +217,35 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
         raise ModelError(f"{error} {reasons}." if reasons else str(error)) from None
 
 
-def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
+def _decide(
+    model: nn.Module,
+    seen: Observed,
+    budget: Budget,
+    settings: Settings,
+    validation: Any,
+    *,
+    work: Work,
+    progress: Progress,
+) -> tuple[Plan, tuple[CurvePoint, ...]]:
+    """The plan of a budget; with a drop the one that a search finds, and what it measured."""
+    chosen = ALLOCATORS[settings.allocator]
+    judge = None if budget.drop is None else judge_of(model, validation, lambda plan: make(plan), work)
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
-    found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
-    return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+    menu = chosen.prepare(seen.expanded.model, with_floor(menu, settings.floor))
+    if budget.memory is not None:
+        menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
+
+    def decide(wanted: Budget) -> Plan:
+        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
+        return found.model_copy(update={"expanded": dict(seen.expanded.names)})
+
+    def make(plan: Plan) -> nn.Module:
+        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
+        student = rebuild(_with_expansions_in_use(model, plan), fitted)
+        _recover(student, plan, seen, "none" if settings.recover == "none" else SEARCHED_WITH, silent)
+        return student
+
+    return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:

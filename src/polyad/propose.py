@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polyad.cost import site_macs, site_params
+from polyad.cost import site_bytes, site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
 from polyad.metrics import METRICS
@@ -74,7 +74,7 @@ def propose(
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
     menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
     _check_something(trace, menu, settings)
-    return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric=norm.name)
+    return _menu(trace, menu, norm.name)
 
 
 def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings, work: Work) -> list[Candidate]:
@@ -154,7 +154,11 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
         smaller = [c for c in smallest if c.params < site.params or c.macs < site.macs]
         menu[site.name] = (dense_candidate(site), *smaller)
     _check_something(trace, menu, settings)
-    return Menu(sites=trace.sites, candidates=menu, params=trace.params, macs=trace.macs, metric="weights")
+    return _menu(trace, menu, "weights")
+
+
+def _menu(trace: Trace, candidates: Mapping[str, tuple[Candidate, ...]], metric: str) -> Menu:
+    return Menu(trace.sites, candidates, params=trace.params, macs=trace.macs, bytes=trace.bytes, metric=metric)
 
 
 def _priced(site: Site, form: str, rank: Rank, error: float = 0.0, damage: float = 0.0) -> Candidate:
@@ -165,6 +169,7 @@ def _priced(site: Site, form: str, rank: Rank, error: float = 0.0, damage: float
         rank=rank,
         params=site_params(site, form, rank),
         macs=site_macs(site, form, rank),
+        bytes=site_bytes(site, form, rank),
         error=error,
         damage=damage,
     )

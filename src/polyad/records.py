@@ -1,8 +1,9 @@
 """The records that pass between stages: frozen, and JSON-serialisable where they cross a file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -22,6 +23,11 @@ class Record(BaseModel):
     """A frozen value that knows its JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one element of a type such as "float32"."""
+    return getattr(torch, dtype).itemsize
 
 
 class Run(Record):
@@ -65,6 +71,11 @@ class Site(Record):
     def macs(self) -> int:
         """For one sample, all runs together."""
         return sum(run.times * self.layer.macs(run.size) for run in self.runs)
+
+    @property
+    def bytes(self) -> int:
+        """On disk, in the type of its weight."""
+        return self.params * itemsize(self.dtype)
 
     @property
     def calls(self) -> int:
@@ -168,7 +179,8 @@ class Candidate(Record):
     """One way to carry one site: its cost, and the damage it is predicted to do.
 
     `error` is relative in the norm that the fit minimises; `damage` is what allocators add up: the relative output
-    error on held-out inputs where there are any, else `error`; in the curvature norm nats.
+    error on held-out inputs where there are any, else `error`; in the curvature norm nats. `bytes` are those on disk,
+    `memory` the peak of the network's activations while the site runs, where a budget asks for it.
     """
 
     site: str
@@ -178,13 +190,17 @@ class Candidate(Record):
     macs: int
     error: float
     damage: float
+    bytes: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
 class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
-    `params` and `macs` are those of the whole network; `fixed_params` and `fixed_macs` of what no candidate changes.
+    `params`, `macs` and `bytes` are those of the whole network. `memory` is the peak of its activations where a budget
+    asks for it, `memory_elsewhere` the peak while no site runs: what no candidate changes.
+    `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
     """
 
     sites: tuple[Site, ...]
@@ -192,14 +208,14 @@ class Menu:
     params: int
     macs: int
     metric: str
+    bytes: int = 0
+    memory: int = 0
+    memory_elsewhere: int = 0
+    suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    @property
-    def fixed_params(self) -> int:
-        return self.params - sum(site.params for site in self.sites)
-
-    @property
-    def fixed_macs(self) -> int:
-        return self.macs - sum(site.macs for site in self.sites)
+    def fixed(self, unit: str) -> int:
+        """The cost of what no candidate changes."""
+        return getattr(self, unit) - sum(getattr(site, unit) for site in self.sites)
 
 
 class Choice(Record):
@@ -212,6 +228,7 @@ class Choice(Record):
     macs: int
     damage: float
     why: str
+    bytes: int = 0
 
     @property
     def dense(self) -> bool:
@@ -222,7 +239,8 @@ class Plan(Record):
     """One choice per site: can be printed, saved as JSON, edited by hand and replayed.
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
-    `expanded` are the modules, by name and in order, in whose expansions sites lie.
+    `expanded` are the modules, by name and in order, in whose expansions sites lie; `rule` is what the allocator's own
+    rule came to, such as the multiplier.
     """
 
     version: int = PLAN_VERSION
@@ -235,6 +253,8 @@ class Plan(Record):
     expanded: dict[str, Step] = {}
     params_before: int
     macs_before: int
+    bytes_before: int = 0
+    rule: str = ""
 
     @property
     def params(self) -> int:
@@ -245,6 +265,11 @@ class Plan(Record):
     def macs(self) -> int:
         """Of the whole network for one sample, after."""
         return self.macs_before + sum(c.macs - c.site.macs for c in self.choices)
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole network on disk, after."""
+        return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices)
 
     def __str__(self) -> str:
         rows = [f"{'site':30} {'form':12} {'rank':>10} {'params kept':>12} {'macs kept':>10} {'damage':>8}"]
@@ -258,6 +283,8 @@ class Plan(Record):
             f" ({self.params / self.params_before:.1%} kept), MACs {self.macs_before} -> {self.macs}"
             f" ({self.macs / self.macs_before:.1%} kept)"
         )
+        if self.rule:
+            rows.append(f"{self.allocator}: {self.rule}")
         return "\n".join(rows)
 
 

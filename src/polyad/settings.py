@@ -13,6 +13,7 @@ class Options(TypedDict, total=False):
     forms: Sequence[str] | None
     metric: str
     allocator: str
+    floor: float
     recover: str
     samples: int
     round_to: int
@@ -32,6 +33,7 @@ class Settings(Record):
             `polyad forms` marks.
         metric: the norm of the fits, "inputs", "curvature", "weights" ... (`polyad metrics`).
         allocator: how the budget is spent.
+        floor: the least share of a layer's parameters that is kept, from 0 to 1.
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
         round_to: ranks are multiples of this.
@@ -49,6 +51,7 @@ class Settings(Record):
     forms: tuple[str, ...] | None = None
     metric: str = "inputs"
     allocator: str = "knapsack"
+    floor: float = 0.0
     recover: str = "statistics"
     samples: int = 256
     round_to: int = 1
@@ -60,5 +63,7 @@ class Settings(Record):
     seed: int = 0
 
     def model_post_init(self, context: object) -> None:
+        if not 0 <= self.floor <= 1:
+            raise BudgetError(f"floor={self.floor} is no share: give a number from 0 to 1, such as floor=0.05.")
         if self.memory is not None and self.memory <= 0:
             raise BudgetError(f"memory={self.memory} is no amount of memory: give bytes, such as 4_000_000_000.")

@@ -17,6 +17,7 @@ from polyad.modes import evaluating, layer_by_layer
 from polyad.opaque import read_from_outside
 from polyad.records import Refusal, Run, Site, Trace
 from polyad.splits import Call
+from polyad.storage import saved_bytes
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -68,7 +69,7 @@ def trace(model: nn.Module, example: Batch | Call) -> Trace:
         refused=tuple(_refusal(m, names[key][0], seen[key], why) for key, m in layers.items() if (why := reasons[key])),
         params=sum(parameter.numel() for parameter in model.parameters()),
         macs=sum(_macs(LayerSpec.of(module), seen[key]) for key, module in layers.items()),
-        bytes=sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        bytes=saved_bytes(model),
     )
 
 

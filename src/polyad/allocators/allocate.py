@@ -1,7 +1,10 @@
 """Stage 4: one choice per site, within the budget."""
 
-from polyad.allocators.base import ALLOCATORS, within
-from polyad.budget import Budget
+from collections.abc import Mapping
+from dataclasses import replace
+
+from polyad.allocators.base import ALLOCATORS, Allocator, Selection, by_damage, total, within
+from polyad.budget import SUMS, Budget
 from polyad.errors import BudgetError
 from polyad.records import DENSE, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
 
@@ -19,15 +22,15 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         BudgetError: the budget cannot be reached; the message names the reachable range.
         UnknownNameError: no such allocator.
     """
+    menu = within_memory(menu, budget)
     check_reachable(menu, budget)
-    fixed = {"params": menu.fixed_params, "macs": menu.fixed_macs}
-    limits = budget.limits({"params": menu.params, "macs": menu.macs})
-    own = {unit: limit - fixed[unit] for unit, limit in limits.items()}
-    selection = ALLOCATORS[allocator].select(menu, own)
+    own = {unit: limit - menu.fixed(unit) for unit, limit in budget.limits(_totals(menu)).items()}
+    chosen = check_limits(allocator, budget)
+    selection = chosen.select(menu, own) if own else smallest_damage(menu)
     if selection is None or not within(selection, own):
         raise BudgetError(
             f"The {allocator} allocator finds no plan that keeps {budget} at once, though each alone can be reached:"
-            " raise one of them."
+            f" {_binding(menu, budget, own)}."
         )
     choices = tuple(_choice(site, selection[site.name], menu.candidates[site.name]) for site in menu.sites)
     return Plan(
@@ -38,7 +41,29 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         refused=refused,
         params_before=menu.params,
         macs_before=menu.macs,
+        bytes_before=menu.bytes,
+        rule=chosen.tell(menu, own, selection) if own else "",
     )
+
+
+def check_limits(allocator: str, budget: Budget) -> Allocator:
+    """The allocator; BudgetError where it takes fewer limits than a budget names."""
+    chosen = ALLOCATORS[allocator]
+    if not chosen.several and len([unit for unit in budget.amounts if unit in SUMS]) > 1:
+        raise BudgetError(f"The {allocator} allocator spends one limit, not {budget}: name one, or take knapsack.")
+    return chosen
+
+
+def with_floor(menu: Menu, floor: float) -> Menu:
+    """The menu without candidates that keep less than a share of their layer's parameters; given choices stay."""
+    if not floor:
+        return menu
+    least = {site.name: floor * site.params for site in menu.sites}
+    kept = {
+        site: options if len(options) == 1 else tuple(c for c in options if c.params >= least[site])
+        for site, options in menu.candidates.items()
+    }
+    return replace(menu, candidates=kept)
 
 
 def check_reachable(menu: Menu, budget: Budget, *, margin: float = 0.0) -> None:
@@ -49,16 +74,67 @@ def check_reachable(menu: Menu, budget: Budget, *, margin: float = 0.0) -> None:
         budget: what is kept, of the whole network.
         margin: let a limit pass that is short by less than this share; for an outline, whose costs are not exact.
     """
-    totals = {"params": menu.params, "macs": menu.macs}
-    fixed = {"params": menu.fixed_params, "macs": menu.fixed_macs}
+    totals, memory = _totals(menu), "" if budget.memory is None else " within the limit of memory"
     for unit, limit in budget.limits(totals).items():
-        smallest = fixed[unit] + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
+        smallest = menu.fixed(unit) + sum(min(getattr(c, unit) for c in found) for found in menu.candidates.values())
         if limit < smallest * (1 - margin):
             whole = totals[unit]
             raise BudgetError(
                 f"{unit}={limit:,} ({limit / whole:.1%} of {whole:,}) cannot be reached: what these forms offer here"
-                f" keeps from {smallest:,} ({smallest / whole:.1%}) to {whole:,} (100 %)."
+                f"{memory} keeps from {smallest:,} ({smallest / whole:.1%}) to {whole:,} (100 %)."
             )
+
+
+def within_memory(menu: Menu, budget: Budget) -> Menu:
+    """The menu without candidates that take more memory than a budget allows.
+
+    The peak of a network is the largest of the peaks while each site runs and while none does, so the limit is one on
+    every candidate alone.
+
+    Raises:
+        BudgetError: a site, or what lies between the sites, takes more whatever is chosen.
+    """
+    if budget.memory is None:
+        return menu
+    if not menu.memory:
+        raise BudgetError("A budget of memory needs the menu to know its peaks: price it with `with_peaks` first.")
+    (limit,) = budget.limits({"memory": menu.memory}).values()
+    least = {site: min(c.memory for c in found) for site, found in menu.candidates.items()}
+    worst = max(least, key=lambda site: least[site])
+    if (smallest := max(menu.memory_elsewhere, least[worst])) > limit:
+        where = worst if least[worst] > menu.memory_elsewhere else "what runs between the layers that can be replaced"
+        raise BudgetError(
+            f"memory={limit:,} ({limit / menu.memory:.1%} of {menu.memory:,}) cannot be reached: {where} takes"
+            f" {smallest:,} ({smallest / menu.memory:.1%}) or more; expected from that to {menu.memory:,} (100 %)."
+        )
+    kept = {site: tuple(c for c in found if c.memory <= limit) for site, found in menu.candidates.items()}
+    return replace(menu, candidates=kept)
+
+
+def smallest_damage(menu: Menu) -> Selection:
+    """The least damaging candidate of every site: what memory alone asks for."""
+    return {site: min(found, key=by_damage) for site, found in menu.candidates.items()}
+
+
+def _totals(menu: Menu) -> dict[str, int]:
+    return {unit: getattr(menu, unit) for unit in SUMS}
+
+
+def _binding(menu: Menu, budget: Budget, own: Mapping[str, int]) -> str:
+    """How far the last limit can be met within the others; the exact allocator says."""
+    *others, last = own
+    rest = {unit: own[unit] for unit in others}
+    priced = {
+        site: tuple(c.model_copy(update={"damage": getattr(c, last)}) for c in found)
+        for site, found in menu.candidates.items()
+    }
+    found = ALLOCATORS["knapsack"].select(replace(menu, candidates=priced), rest)
+    if found is None:
+        return "raise one of them"
+    least = menu.fixed(last) + total(found, last)
+    if least <= own[last] + menu.fixed(last):
+        return "take knapsack, which finds one"
+    return f"within the others {last} goes down to {least:,} ({least / getattr(menu, last):.1%}); raise one of them"
 
 
 def _choice(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> Choice:
@@ -68,6 +144,7 @@ def _choice(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> Cho
         rank=taken.rank,
         params=taken.params,
         macs=taken.macs,
+        bytes=taken.bytes,
         damage=taken.damage,
         why=_why(site, taken, options),
     )

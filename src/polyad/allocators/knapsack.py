@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from polyad.allocators.base import ALLOCATORS, Allocator, Selection, within
+from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, within
+from polyad.budget import UNITS
 from polyad.native import stdout_to_stderr
 from polyad.records import Candidate, Menu
 
@@ -35,12 +36,8 @@ def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
         selection = _solve(options, {unit: limit * (1 - slack) for unit, limit in limits.items()})
         if selection is not None and within(selection, limits):
             return selection
-    unit = next(iter(limits))  # exactly at the edge of what is reachable
-    smallest = {
-        site: min(found, key=lambda c: (getattr(c, unit), c.damage, c.form, c.rank))
-        for site, found in menu.candidates.items()
-    }
-    return smallest if within(smallest, limits) else None
+    edge = smallest(menu, next(iter(limits)))  # exactly at the edge of what is reachable
+    return edge if within(edge, limits) else None
 
 
 def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selection | None:
@@ -79,5 +76,11 @@ def undominated(options: Sequence[Candidate], units: Sequence[str]) -> list[Cand
 
 ALLOCATORS.register(
     "knapsack",
-    Allocator("knapsack", "least summed damage within all limits, by integer programming", "HiGHS, 2018", select),
+    Allocator(
+        "knapsack",
+        "least summed damage within all limits, by integer programming",
+        "HiGHS: Huangfu and Hall, Math. Prog. Comp. 2018",
+        select,
+        optimal=len(UNITS),
+    ),
 )

@@ -3,8 +3,17 @@
 from bisect import bisect_right
 from collections.abc import Mapping
 
-from polyad.allocators.base import ALLOCATORS, Allocator, Selection, within
-from polyad.records import Candidate, Menu, Site
+from polyad.allocators.base import (
+    ALLOCATORS,
+    Allocator,
+    Selection,
+    by_damage,
+    share,
+    smallest,
+    total_damage,
+    within,
+)
+from polyad.records import Candidate, Menu
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
@@ -15,45 +24,30 @@ def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
     the smallest candidate of every site by each cost alone.
     """
     dense = {site.name: site for site in menu.sites}
-    shares = {site: [_share(c, dense[site], limits) for c in options] for site, options in menu.candidates.items()}
+    shares = {site: [share(c, dense[site], limits) for c in options] for site, options in menu.candidates.items()}
     ladders = {site: _ladder(options, shares[site]) for site, options in menu.candidates.items()}
     tries = [
-        {site: _at(ladder, share) for site, ladder in ladders.items()}
-        for share in sorted({share for found in shares.values() for share in found})
+        {site: _at(ladder, level) for site, ladder in ladders.items()}
+        for level in sorted({level for found in shares.values() for level in found})
     ]
-    tries += [_smallest(menu, unit) for unit in limits]
+    tries += [smallest(menu, unit) for unit in limits]
     allowed = [selection for selection in tries if within(selection, limits)]
-    return min(allowed, key=lambda s: sum(c.damage for c in s.values()), default=None)
-
-
-def _smallest(menu: Menu, unit: str) -> Selection:
-    """The candidate of every site that costs least of one unit."""
-    return {site: min(options, key=lambda c: (getattr(c, unit), *_key(c))) for site, options in menu.candidates.items()}
+    return min(allowed, key=total_damage, default=None)
 
 
 def _ladder(options: tuple[Candidate, ...], shares: list[float]) -> list[tuple[float, Candidate]]:
     """Share -> the least damaging candidate within it, at rising shares."""
     rungs: list[tuple[float, Candidate]] = []
-    for share, option in sorted(zip(shares, options, strict=True), key=lambda pair: (pair[0], *_key(pair[1]))):
-        if not rungs or _key(option) < _key(rungs[-1][1]):
-            rungs.append((share, option))
+    for level, option in sorted(zip(shares, options, strict=True), key=lambda pair: (pair[0], *by_damage(pair[1]))):
+        if not rungs or by_damage(option) < by_damage(rungs[-1][1]):
+            rungs.append((level, option))
     return rungs
 
 
-def _at(ladder: list[tuple[float, Candidate]], share: float) -> Candidate:
+def _at(ladder: list[tuple[float, Candidate]], level: float) -> Candidate:
     """The rung within a share, or the lowest one."""
-    found = bisect_right(ladder, share, key=lambda rung: rung[0])
+    found = bisect_right(ladder, level, key=lambda rung: rung[0])
     return ladder[max(found - 1, 0)][1]
-
-
-def _key(candidate: Candidate) -> tuple[float, str, tuple[int, ...]]:
-    """Least damage first; the rest only settles ties."""
-    return candidate.damage, candidate.form, candidate.rank
-
-
-def _share(candidate: Candidate, dense: Site, limits: Mapping[str, int]) -> float:
-    """The share kept, of the cost that is kept most."""
-    return max(getattr(candidate, unit) / max(getattr(dense, unit), 1) for unit in limits)
 
 
 ALLOCATORS.register("uniform", Allocator("uniform", "the same share for every layer", "baseline", select))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
+from polyad.cli.shared import with_choices
 from polyad.errors import PolyadError, notes_of
 
 app = typer.Typer(
@@ -90,35 +91,34 @@ def inspect(
     _answer("inspect", **options)
 
 
+def _read_preset(context: typer.Context, name: str | None) -> str | None:
+    """Take what neither the command line nor a recipe says from a preset."""
+    return import_module("polyad.cli.presets").defaults(context, name)
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        is_eager=True,
+        callback=_read_preset,
+        help="A method of the literature: its forms, norm, allocator and recovery, where they are not given here; see"
+        " `polyad presets`.",
+    ),
+]
+
+
 @app.command()
+@with_choices
 def plan(
     model: o.Model,
     data: o.Data,
     recipe: Recipe = None,
+    preset: Preset = None,
     budget: o.Budgets = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
-    weights: o.Weights = None,
-    calibration: o.Calibration = None,
-    forms: o.Forms = None,
-    plugin: o.Plugin = None,
-    metric: o.Metric = "inputs",
-    allocator: o.Allocator = "knapsack",
-    samples: o.Samples = 256,
-    round_to: o.RoundTo = 1,
-    ignore: o.Ignore = None,
-    fixed: o.Set = None,
-    stack: o.Stack = None,
-    split: o.Split = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    size: o.Size = None,
-    tokenizer: o.Tokenizer = None,
-    batch_size: o.BatchSize = 100,
-    seed: o.Seed = 0,
-    memory: o.Memory = None,
-    resume: o.Resume = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
+    **options: Any,
 ) -> None:
     """Decide only: an editable plan.json, to be carried out by `compress --plan`.
 
@@ -126,43 +126,23 @@ def plan(
 
     Example: polyad plan zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out plan.json
     """
-    options = locals()
-    del options["recipe"], options["plugin"]
-    _answer("plan", **options)
+    del options["plugin"]
+    _answer("plan", model=model, data=data, budget=budget, out=out, **options)
 
 
 @app.command()
+@with_choices
 def compress(
     context: typer.Context,
     model: o.Model,
     data: o.Data,
     out: o.Out,
     recipe: Recipe = None,
+    preset: Preset = None,
     budget: o.Budgets = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
-    weights: o.Weights = None,
-    calibration: o.Calibration = None,
-    forms: o.Forms = None,
-    plugin: o.Plugin = None,
-    metric: o.Metric = "inputs",
-    allocator: o.Allocator = "knapsack",
     recover: o.Recover = "statistics",
-    samples: o.Samples = 256,
-    round_to: o.RoundTo = 1,
-    ignore: o.Ignore = None,
-    fixed: o.Set = None,
-    stack: o.Stack = None,
-    split: o.Split = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    size: o.Size = None,
-    tokenizer: o.Tokenizer = None,
-    batch_size: o.BatchSize = 100,
-    seed: o.Seed = 0,
-    memory: o.Memory = None,
-    resume: o.Resume = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
+    **options: Any,
 ) -> None:
     """A smaller network in a new folder, with plan, report and model card.
 
@@ -171,8 +151,7 @@ def compress(
 
     Example: polyad compress zoo:resnet20 --weights resnet20.th --data npz:cifar10.npz --budget params=50% --out small
     """
-    options = locals()
-    del options["recipe"], options["context"]
+    options |= {"model": model, "data": data, "out": out, "budget": budget, "plan": plan, "recover": recover}
     _answer("compress", **import_module("polyad.cli.recipe").settle_plan(context, options))
 
 
@@ -265,6 +244,23 @@ def forms(
 def allocators(as_json: o.Json = False) -> None:
     """The ways to spend a budget."""
     _answer("listing", what="allocators", as_json=as_json)
+
+
+@app.command()
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One preset: its settings and what differs from the paper.")
+    ] = None,
+    as_json: o.Json = False,
+) -> None:
+    """Methods of the literature that run, or one of them.
+
+    Example: polyad presets alds2021
+    """
+    if name is None:
+        _answer("listing", what="presets", as_json=as_json)
+    else:
+        _answer("presets", name=name, as_json=as_json)
 
 
 @app.command()

@@ -36,7 +36,7 @@ def run(
     given = read_plan(plan) if plan else None
     check_writable(out)
     with unfinished(out, resume=resume, quiet=quiet or as_json) as work:
-        source, data, settings = open_run(**options)
+        source, data, settings = open_run(**options, validate=wanted is not None and wanted.drop is not None)
         tell(source, data, quiet)
         result = compress(
             source.module,
@@ -44,6 +44,7 @@ def run(
             budget=wanted,
             plan=given,
             evaluation=data.evaluation,
+            validation=data.validation,
             source=source.spec,
             work=work,
             progress=bars(quiet or as_json),
@@ -68,6 +69,7 @@ def open_run(
     size: str | None,
     tokenizer: Path | None,
     batch_size: int,
+    validate: bool = False,
     **settings: Any,
 ) -> tuple[ModelSource, Data, Settings]:
     """Network, data and settings of a run; names are checked before anything is computed."""
@@ -83,6 +85,7 @@ def open_run(
         samples=chosen.samples,
         seed=chosen.seed,
         batch_size=batch_size,
+        validate=validate,
     )
     return source, splits, chosen
 
@@ -98,8 +101,8 @@ def tell(source: ModelSource, data: Data, quiet: bool) -> None:
 def summary(report: Report) -> dict[str, Any]:
     """What --json prints."""
     found = report.model_dump(include={"model", "budget", "metric", "allocator", "recovery", "sites", "refused"})
-    for name in ("params", "macs", "bytes"):
-        amount = getattr(report, name)
-        found[name] = amount.model_dump() | {"kept": amount.kept}
-    found |= report.model_dump(include={"before", "after", "recovered", "seconds", "provenance"})
+    for name in ("params", "macs", "bytes", "memory"):
+        if (amount := getattr(report, name)) is not None:
+            found[name] = amount.model_dump() | {"kept": amount.kept}
+    found |= report.model_dump(include={"before", "after", "curve", "recovered", "seconds", "provenance"})
     return found

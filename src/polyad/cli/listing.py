@@ -1,4 +1,4 @@
-"""`polyad forms | allocators | metrics | zoo`: what there is, one line each."""
+"""`polyad forms | allocators | presets | metrics | zoo`: what there is, one line each."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.cli.console import console, print_json, say
 from polyad.decompositions.base import FORMS
 from polyad.metrics import METRICS
+from polyad.presets import PRESETS
 from polyad.zoo.base import ZOO
 
 FORMS_NOTE = (
@@ -32,6 +33,9 @@ def _rows(what: str) -> list[dict[str, Any]]:
     if what == "allocators":
         found = [ALLOCATORS[name] for name in ALLOCATORS]
         return [{"name": one.name, "summary": one.summary, "source": one.source} for one in found]
+    if what == "presets":
+        methods = [PRESETS[name] for name in PRESETS]
+        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in methods]
     if what == "metrics":
         norms = [METRICS[name] for name in METRICS]
         return [{"name": one.name, "summary": one.summary, "source": one.source} for one in norms]

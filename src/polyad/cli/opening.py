@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from polyad.batches import Batch
+from polyad.budget import parse_share
 from polyad.checkpoint import PLAN, load_network, read_plan
-from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data
+from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data, validation_samples
 from polyad.errors import DataError, ModelError
 from polyad.expand import parse_split
 from polyad.memory import parse_memory
@@ -31,6 +32,7 @@ class Data:
     calibration: DataLoader
     evaluation: DataLoader
     notes: tuple[str, ...] = ()
+    validation: DataLoader | None = None
 
 
 def is_folder(spec: str) -> bool:
@@ -84,17 +86,22 @@ def open_splits(
     samples: int,
     seed: int,
     batch_size: int,
+    validate: bool = False,
 ) -> Data:
-    """Calibration batches (labels are not looked at) and evaluation batches, which share no sample."""
+    """Calibration batches (labels are not looked at), evaluation batches and, if asked for, validation batches, which
+    share no sample."""
     source = open_data(data, preprocessing)
     notes = source.notes
     if calibration is None:
         fitted, judged = calibration_and_evaluation(source, samples, seed)
+        other = source
     else:
         other = open_data(calibration, preprocessing)
         notes += other.notes
         fitted, judged = calibration_alone(other, samples, seed), evaluation_split(source)
-    return Data(loader(fitted, batch_size), loader(judged, batch_size), notes)
+    chosen = validation_samples(other, samples, seed, evaluated=other is source) if validate else None
+    validation = None if chosen is None else loader(chosen, batch_size)
+    return Data(loader(fitted, batch_size), loader(judged, batch_size), notes, validation)
 
 
 def evaluation_split(source: DataSource) -> Any:
@@ -112,6 +119,7 @@ def chosen_settings(
     forms: str | None,
     metric: str,
     allocator: str,
+    floor: str | None = None,
     recover: str = "none",
     samples: int,
     round_to: int,
@@ -127,6 +135,7 @@ def chosen_settings(
         forms=form_names(forms),
         metric=metric,
         allocator=allocator,
+        floor=0.0 if floor is None else parse_share("floor", floor),
         recover=recover,
         samples=samples,
         round_to=round_to,

@@ -41,7 +41,8 @@ Budgets = Annotated[
     typer.Option(
         "--budget",
         metavar="UNIT=AMOUNT",
-        help="What is KEPT: params=50%, macs=60%, params=120k; repeat or join by commas.",
+        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations;"
+        " drop=0.5: what may be lost, in points of accuracy; repeat or join by commas.",
     ),
 ]
 Forms = Annotated[
@@ -70,6 +71,14 @@ Metric = Annotated[
     ),
 ]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]
+Floor = Annotated[
+    str | None,
+    typer.Option(
+        "--floor",
+        metavar="SHARE",
+        help="The least share of a layer's parameters that is kept, such as 5%; against one destroyed layer.",
+    ),
+]
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, refit, or none.")]
 Samples = Annotated[
     int, typer.Option("--samples", min=2, help="Calibration samples; a fifth are held out of every fit.")

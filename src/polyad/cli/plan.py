@@ -23,10 +23,18 @@ def run(
     if out is not None and out.is_dir():
         raise CheckpointError(f"{out} is a folder; name a file for the plan, such as {out / 'plan.json'}.")
     with unfinished(out, resume=resume, quiet=quiet or as_json) as work:
-        source, data, settings = open_run(**options)
+        source, data, settings = open_run(**options, validate=wanted.drop is not None)
         tell(source, data, quiet)
         progress = bars(quiet or as_json)
-        found = plan(source.module, data.calibration, budget=wanted, work=work, progress=progress, **dict(settings))
+        found = plan(
+            source.module,
+            data.calibration,
+            budget=wanted,
+            validation=data.validation,
+            work=work,
+            progress=progress,
+            **dict(settings),
+        )
         found = found.model_copy(update={"model": options["model"]})
         if out is not None:
             write_plan(found, out)

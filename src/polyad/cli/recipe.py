@@ -19,6 +19,7 @@ KEYS = {
     "plugin": "plugin",
     "metric": "metric",
     "allocator": "allocator",
+    "floor": "floor",
     "recover": "recover",
     "samples": "samples",
     "round_to": "round_to",
@@ -36,7 +37,7 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed", "split", "stack")
+DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "ignore", "fixed", "split", "stack")
 """What a plan has decided already."""
 
 
@@ -48,11 +49,12 @@ def defaults(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is not None:
         known = {parameter.name: parameter for parameter in context.command.params}
-        context.default_map = {
-            name: _as_option(path, key, value, several=bool(getattr(known[name], "multiple", False)))
+        found = {
+            name: as_option(key, value, several=bool(getattr(known[name], "multiple", False)), file=path)
             for key, value in _read(path).items()
             if value is not None and (name := KEYS[key]) in known
         }
+        context.default_map = dict(context.default_map or {}) | found
     return path
 
 
@@ -72,7 +74,7 @@ def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, An
         names = ", ".join(f"--{'set' if name == 'fixed' else name.replace('_', '-')}" for name in blocked)
         raise PolyadError(f"--plan has decided already, so {names} would do nothing: leave it out, or edit the plan.")
     dropped = dict.fromkeys(
-        (name for name in ("budget", "forms", "ignore", "fixed", "split", "stack") if name not in given), None
+        (name for name in ("budget", "forms", "floor", "ignore", "fixed", "split", "stack") if name not in given), None
     )
     return options | dropped
 
@@ -111,10 +113,10 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _as_option(path: Path, key: str, value: Any, *, several: bool) -> Any:
+def as_option(key: str, value: Any, *, several: bool = False, file: Path | None = None) -> Any:
     """A value as it would be written on the command line; a list is several options, or one joined by commas."""
     values = value if isinstance(value, list) else [value]
     if any(isinstance(one, (list, dict)) for one in values):
-        raise PolyadError(f"The recipe {path} has something nested under {key!r}: write a value or a list of values.")
+        raise PolyadError(f"The recipe {file} has something nested under {key!r}: write a value or a list of values.")
     texts = [str(one) for one in values]
     return texts if several else ",".join(texts)

@@ -60,12 +60,17 @@ def tails(factors: Sequence[str], view: str, letters: str, target: Tensor, large
     return found
 
 
-def _spectrum(target: Tensor, axes: Sequence[int]) -> Tensor:
-    """Squared singular values of an unfolding, summed over groups; from the smaller Gram matrix."""
+def unfolding(target: Tensor, axes: Sequence[int]) -> Tensor:
+    """The matrix (groups, rows, columns) of a tensor (groups, ...) whose rows are these axes and columns the others."""
     rest = [axis for axis in range(1, target.dim()) if axis not in axes]
     rows, columns = prod(target.shape[axis] for axis in axes), prod(target.shape[axis] for axis in rest)
-    matrix = target.permute(0, *axes, *rest).reshape(target.shape[0], rows, columns)
-    matrix = matrix if rows <= columns else matrix.mT
+    return target.permute(0, *axes, *rest).reshape(target.shape[0], rows, columns)
+
+
+def _spectrum(target: Tensor, axes: Sequence[int]) -> Tensor:
+    """Squared singular values of an unfolding, summed over groups; from the smaller Gram matrix."""
+    matrix = unfolding(target, axes)
+    matrix = matrix if matrix.shape[1] <= matrix.shape[2] else matrix.mT
     return eigh_descending(matrix @ matrix.mT)[0].sum(0)
 
 

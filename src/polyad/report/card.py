@@ -18,6 +18,8 @@ def model_card(report: Report) -> str:
     quality = wording.quality_rows(report)
     if quality:
         parts.append(_table(("quality", "before", "after", "change"), quality))
+    if report.curve:
+        parts.append(_table(wording.CURVE_TITLES, wording.curve_rows(report)))
     parts += [_usage(report.model), _method(report), _layers(report)]
     if report.provenance:
         parts.append("Made with " + "; ".join(f"{_plain(k)} {_plain(v)}" for k, v in report.provenance.items()) + ".")
@@ -50,10 +52,11 @@ def _usage(model: str) -> str:
 
 
 def _method(report: Report) -> str:
+    rule = f" ({_plain(report.rule)})" if report.rule else ""
     lines = [
         "## Method",
         f"Budget: {_plain(report.budget or wording.NONE)}. Layers were fitted in the norm `{report.metric}`,"
-        f" ranks chosen by `{report.allocator}`, recovery: `{report.recovery or 'none'}`.",
+        f" ranks chosen by `{report.allocator}`{rule}, recovery: `{report.recovery or 'none'}`.",
     ]
     if report.recovered:
         lines.append("\n".join(f"- {_plain(note)}" for note in report.recovered))

@@ -11,13 +11,14 @@ from torch import nn
 from polyad.decompositions.base import FORMS
 from polyad.linalg import eigh_descending, matrix_power
 from polyad.metrics import METRICS
-from polyad.outcome import Amount, Evaluation, FormRefusal, Report, SiteReport
+from polyad.outcome import Amount, CurvePoint, Evaluation, FormRefusal, Report, SiteReport
 from polyad.rebuild import Factorised
 from polyad.records import Choice, Plan, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import problems
 from polyad.solvers.problem import times
+from polyad.storage import saved_bytes
 
 
 @dataclass(frozen=True)
@@ -40,18 +41,24 @@ def collect(
     before: Evaluation | None = None,
     after: Evaluation | None = None,
     seconds: Mapping[str, float] | None = None,
+    memory: Amount | None = None,
+    curve: tuple[CurvePoint, ...] = (),
 ) -> Report:
-    """The report of one compression; `bytes` are those of the tensors in memory."""
+    """The report of one compression; `bytes` are those of the tensors that are saved, `memory` the peak of the
+    activations of one sample where it was asked for."""
     plan, fitted = evidence.plan, {site.choice.site.name: site for site in evidence.fitted}
     return Report(
         model=plan.model or type(evidence.model).__name__,
         budget=plan.budget,
         metric=plan.metric,
         allocator=plan.allocator,
+        rule=plan.rule,
         recovery=settings.recover,
         params=Amount(before=plan.params_before, after=plan.params),
         macs=Amount(before=plan.macs_before, after=plan.macs),
-        bytes=Amount(before=_bytes(evidence.model), after=_bytes(evidence.student)),
+        memory=memory,
+        curve=curve,
+        bytes=Amount(before=saved_bytes(evidence.model), after=saved_bytes(evidence.student)),
         sites=tuple(_row(evidence, choice, fitted.get(choice.site.name)) for choice in plan.choices),
         refused=plan.refused,
         form_refusals=_form_refusals(plan, settings),
@@ -117,8 +124,3 @@ def _energy(evidence: Evidence, choice: Choice) -> tuple[float, ...]:
         return ()
     left = (energy.sum() - energy.cumsum(0)).clamp_min(0) / energy.sum()
     return (1.0, *(float(f"{share:.4g}") for share in left.tolist()))
-
-
-def _bytes(model: nn.Module) -> int:
-    """Parameters and buffers, tied ones once."""
-    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

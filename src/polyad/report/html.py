@@ -16,6 +16,8 @@ def render_html(report: Report) -> str:
         report=report,
         cost=wording.cost_rows(report),
         quality=wording.quality_rows(report),
+        curve=wording.curve_rows(report),
+        curve_titles=wording.CURVE_TITLES,
         standard_error=report.after is not None and report.after.standard_error is not None,
         plotly=Markup(plotly_script()) if report.sites else "",
         savings=Markup(savings_plot(report.sites)) if report.sites else "",

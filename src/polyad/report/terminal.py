@@ -21,8 +21,12 @@ def print_report(report: Report, console: Console) -> None:
     if quality:
         console.print()
         console.print(_table(("quality", "before", "after", "change"), quality))
+    if report.curve:
+        console.print()
+        console.print(_table(wording.CURVE_TITLES, wording.curve_rows(report)))
     console.print()
-    for line in (*_refused(report.refused), *report.recovered):
+    rule = [f"{report.allocator}: {report.rule}"] if report.rule else []
+    for line in (*_refused(report.refused), *rule, *report.recovered):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(wording.headline(report), style="bold"), soft_wrap=True)
 

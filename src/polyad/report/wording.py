@@ -135,16 +135,26 @@ def difference_text(after: Evaluation) -> str:
 
 
 def cost_rows(report: Report) -> list[CostRow]:
-    """Parameters, MACs and bytes, before and after."""
-    named: tuple[tuple[str, Amount, Callable[[int], str]], ...] = (
+    """Parameters, MACs, bytes and, where it was asked for, memory; before and after."""
+    named: list[tuple[str, Amount, Callable[[int], str]]] = [
         ("parameters", report.params, count),
         ("MACs for one sample", report.macs, count),
         ("bytes", report.bytes, size),
-    )
+    ]
+    if report.memory is not None:
+        named.append(("peak of activations", report.memory, size))
     return [
         CostRow(name, show(amount.before), show(amount.after), percent(amount.kept), percent(removed(amount)))
         for name, amount, show in named
     ]
+
+
+CURVE_TITLES = ("cost searched", "kept", "parameters", "MACs", "lost on validation data")
+
+
+def curve_rows(report: Report) -> list[tuple[str, ...]]:
+    """The networks that a search for a drop has measured."""
+    return [(p.unit, percent(p.share), count(p.params), count(p.macs), p.text) for p in report.curve]
 
 
 def quality_rows(report: Report) -> list[QualityRow]:
