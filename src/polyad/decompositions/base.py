@@ -114,6 +114,13 @@ class Decomposition(ABC):
         common = set.intersection(*map(set, self.letters)) - set(self.view)
         return common.pop() if len(common) == 1 else None
 
+    @cached_property
+    def canonical(self) -> bool:
+        """Whether it is a plain sum of rank-one terms: one factor (groups, size, terms) for each mode of the view."""
+        modes = [letters[:-1] for letters in self.letters]
+        same = all(letters[-1] == self.term_letter for letters in self.letters)
+        return same and sorted(modes) == sorted(self.view) and not any(self.shared)
+
     def rank_letters(self, layer: LayerSpec) -> str:
         """The rank letters in the order of a rank tuple (order of appearance)."""
         known = set(self.view).union(self.structure(layer))

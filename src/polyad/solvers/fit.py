@@ -12,7 +12,7 @@ from polyad.plain.alternating import affordable, alternating
 from polyad.records import Rank
 from polyad.solvers.bounded import most, norm_bounded
 from polyad.solvers.closed import is_matrix_product, output_components
-from polyad.solvers.continuation import compared, error_of, refined
+from polyad.solvers.continuation import compared, error_of, in_plain_norm, refined
 from polyad.solvers.descent import BRIEF, Descent
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
@@ -202,6 +202,8 @@ def _searched(form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank,
     plain = Problem(view.problem.weight, None)
 
     def refine(factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+        if form.canonical:
+            return in_plain_norm(form, form.sizes(layer), plain, factors, steps)
         if form.term_letter:
             return _refined(form, layer, plain, factors, steps)
         return alternating(form.letters, form.view, view.target, factors, steps)
