@@ -10,6 +10,7 @@ and Cichocki, IEEE Trans. Signal Process. 2013), so a sweep takes two large prod
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -53,18 +54,21 @@ def accelerated(tensor: Tensor, factors: Sequence[Tensor], sweeps: int, gain: fl
 def _sweep(tensor: Tensor, factors: Sequence[Tensor]) -> tuple[list[Tensor], float]:
     """Every factor solved for once, the one of the first mode first; and how much of the energy they explain."""
     found = [_unit(factor) for factor in factors]
+    grams = [factor.mT @ factor for factor in found]
     unfolded = tensor.flatten(2)
     rows = found[1]
     for factor in found[2:]:
         rows = (rows.unsqueeze(2) * factor.unsqueeze(1)).flatten(1, 2)
-    found[0] = _unit(_solved(found, 0, unfolded @ rows))
+    found[0] = _unit(_solved(grams[1:], unfolded @ rows))
+    grams[0] = found[0].mT @ found[0]
     shared = (found[0].mT @ unfolded).unflatten(-1, tensor.shape[2:])  # (groups, rank, *other modes)
     product = shared
     for at in range(1, len(found)):
         product = _contracted(shared, found, at)
-        found[at] = _solved(found, at, product)
+        found[at] = _solved(grams[:at] + grams[at + 1 :], product)
         if at < len(found) - 1:
             found[at] = _unit(found[at])
+            grams[at] = found[at].mT @ found[at]
     return found, float((product * found[-1]).sum())
 
 
@@ -79,9 +83,9 @@ def _contracted(shared: Tensor, factors: Sequence[Tensor], at: int) -> Tensor:
     return shared.mT
 
 
-def _solved(factors: Sequence[Tensor], at: int, product: Tensor) -> Tensor:
-    """The best factor `at` (groups, size, rank) for the others, which have unit columns."""
-    gram = torch.stack([factor.mT @ factor for other, factor in enumerate(factors) if other != at]).prod(0)
+def _solved(grams: Sequence[Tensor], product: Tensor) -> Tensor:
+    """The best factor (groups, size, rank) for the others: unit columns, whose Gram matrices are `grams`."""
+    gram = reduce(torch.mul, grams).clone()
     ridge = RIDGE[gram.dtype]
     while True:
         gram.diagonal(dim1=-2, dim2=-1).add_(ridge)

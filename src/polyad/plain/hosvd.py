@@ -11,6 +11,9 @@ from polyad.linalg import eigh_descending
 SWEEPS = 3
 """Sweeps of higher-order orthogonal iteration."""
 
+SMALL = 8
+"""Ranks up to which the order of the modes is tried both ways."""
+
 
 def pad_to(tensor: Tensor, size: int, axis: int) -> Tensor:
     """Zeros behind the end of one axis: a rank that the tensor does not have."""
@@ -34,6 +37,14 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         return left.mT, right.mT
     left = pad_to(eigh_descending(matrix @ matrix.mT)[1][..., :rank], rank, -1)
     return left, left.mT @ matrix
+
+
+def left_orthogonal(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The same with orthonormal columns on the left whatever the shape."""
+    if matrix.shape[-2] <= matrix.shape[-1]:
+        return low_rank(matrix, rank)
+    u, s, vh = truncated_svd(matrix, rank)
+    return u, s.unsqueeze(-1) * vh
 
 
 def basis(tensor: Tensor, axis: int, rank: int) -> Tensor:
@@ -65,6 +76,8 @@ def hooi(tensor: Tensor, ranks: Mapping[int, int], sweeps: int = SWEEPS) -> tupl
     axes = sorted(ranks, key=lambda axis: ranks[axis] / tensor.shape[axis])
     first = {axis: basis(tensor, axis, ranks[axis]) for axis in axes}
     core, bases = _iterated(tensor, ranks, axes[::-1], first, sweeps)
+    if min(ranks.values()) > SMALL:
+        return core, bases
     other_core, other_bases = _iterated(tensor, ranks, axes, first, sweeps)
     better = other_core.flatten(1).norm(dim=1) > core.flatten(1).norm(dim=1) * (1 + 1e-9)
 
@@ -105,11 +118,11 @@ def tensor_train(tensor: Tensor, ranks: Sequence[int], first: int = 1) -> list[T
     """
     groups, *modes = tensor.shape
     size, rank = modes[0], ranks[0]
-    u, s, vh = truncated_svd(tensor.reshape(groups, size, -1), first * rank)
-    cores = [u.reshape(groups, size, first, rank).transpose(1, 2)]
-    rest = (s.unsqueeze(-1) * vh).reshape(groups, first, rank, -1).movedim(1, -1)  # the ring's bond goes to the end
+    left, right = left_orthogonal(tensor.reshape(groups, size, -1), first * rank)
+    cores = [left.reshape(groups, size, first, rank).transpose(1, 2)]
+    rest = right.reshape(groups, first, rank, -1).movedim(1, -1)  # the ring's bond goes to the end
     for size, after in zip(modes[1:-1], ranks[1:], strict=True):
-        u, s, vh = truncated_svd(rest.reshape(groups, rank * size, -1), after)
-        cores.append(u.reshape(groups, rank, size, after))
-        rest, rank = s.unsqueeze(-1) * vh, after
+        left, rest = left_orthogonal(rest.reshape(groups, rank * size, -1), after)
+        cores.append(left.reshape(groups, rank, size, after))
+        rank = after
     return [*cores, rest.reshape(groups, rank, modes[-1], first)]

@@ -40,9 +40,9 @@ AFFORDABLE, LEAST = 25e9, 4
 """Multiply-accumulates with C (about a second) that one descent for comparison may take, and the L-BFGS iterations that
 it has however long they take: layers of 512 channels, whose patches have thousands of entries, have these alone."""
 
-SWEEPS, BRIEF_GAIN = 60, 0.02
-"""Of accelerated alternating least squares before such a descent; they end where ten of them gain less than this share
-of the error."""
+SWEEPS, BRIEF_GAIN = 3, 0.02
+"""Of accelerated alternating least squares before such a descent, so many for each of its steps; they end where ten of
+them gain less than this share of the error."""
 
 WEAKEST = 1e-3
 """Terms weaker than this share of the strongest are scaled like it."""
@@ -89,7 +89,7 @@ def compared(
     """
     shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
     if form.canonical:
-        found = in_plain_norm(form, sizes, problem, factors, SWEEPS, BRIEF_GAIN)
+        found = in_plain_norm(form, sizes, problem, factors, SWEEPS * steps, BRIEF_GAIN)
         if problem.matrix is None:
             return found
     error = min(1.0, error_of(form, problem, found))

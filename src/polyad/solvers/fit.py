@@ -174,12 +174,12 @@ def _compared_one(
     if previous is not None and form.additive:
         factors = grow(form, layer, view, previous.factors, rank)
     else:
-        factors = form.start(view.target, rank)
+        factors = [factor.double() for factor in form.start(view.target.float(), rank)]
     split = elimination_of(form)
     plain = view.problem.matrix is None and view.problem.left is None
     if split is None or view.problem.left is not None:
         factors = Descent(form, view.problem).refine(factors, steps, BRIEF)
-    elif not (plain and form.start_is_optimal):
+    elif not plain or (steps and not form.start_is_optimal):
         factors = compared(form, split, view.problem, form.sizes(layer), factors, steps)
     found = Fit(rank, tuple(factors), error_of(form, view.problem, factors))
     if previous is None or found.error <= previous.error:
