@@ -13,6 +13,8 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
+from polyad.damages.assess import assess
+from polyad.damages.base import DAMAGES, Ground
 from polyad.decompositions.base import FORMS
 from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
@@ -146,10 +148,15 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     """The settings, with unknown names refused before any work.
 
     Raises:
-        UnknownNameError: a form, metric, allocator or recovery level that does not exist.
+        UnknownNameError: a form, metric, damage, allocator or recovery level that does not exist.
     """
     settings = Settings(**options)  # type: ignore[arg-type]
-    chosen = ((METRICS, settings.metric), (ALLOCATORS, settings.allocator), (RECOVERIES, settings.recover))
+    chosen = (
+        (METRICS, settings.metric),
+        (DAMAGES, settings.damage),
+        (ALLOCATORS, settings.allocator),
+        (RECOVERIES, settings.recover),
+    )
     FORMS.menu(settings.forms)
     for registry, name in chosen:
         registry[name]
@@ -182,12 +189,13 @@ def look(
     if budget is not None:
         check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
+    weighs = plan is None and DAMAGES[settings.damage].needs_curvature
     statistics = gather(
         expanded.model,
         found.sites,
         fitted,
         held_out,
-        curvature=metric.needs_curvature,
+        curvature=metric.needs_curvature or weighs,
         seed=settings.seed,
         memory=settings.memory,
         work=work,
@@ -207,6 +215,9 @@ def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
 
 def _decide(seen: Observed, budget: Budget, settings: Settings, work: Work, progress: Progress) -> Plan:
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
+    ground = Ground(seen.expanded.model, seen.statistics, batches, work, progress)
+    menu = assess(menu, settings.damage, ground)
     found = allocate(menu, budget, allocator=settings.allocator, refused=seen.trace.refused)
     return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 

@@ -144,8 +144,11 @@ class Preprocessing(Record):
 class Candidate(Record):
     """One way to carry one site: its cost, and the damage it is predicted to do.
 
-    `error` is relative in the norm that the fit minimises; `damage` is what allocators add up: the relative output
-    error on held-out inputs where there are any, else `error`; in the curvature norm nats.
+    Attributes:
+        error: relative, in the norm that the fit minimises.
+        damage: what allocators add up; until `assess` has made it, the relative error of its layers summed.
+        held_out: the error on inputs that no fit has seen, or None.
+        nats: what the curvature of the network predicts for the divergence of its outputs, where gradients are known.
     """
 
     site: str
@@ -155,6 +158,13 @@ class Candidate(Record):
     macs: int
     error: float
     damage: float
+    held_out: float | None = None
+    nats: float | None = None
+
+    @property
+    def unseen_error(self) -> float:
+        """The relative error on held-out inputs where there are any, else on those of the fit."""
+        return self.error if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,7 @@ class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
     `params` and `macs` are those of the whole network; `fixed_params` and `fixed_macs` of what no candidate changes.
+    `metric` is the norm of the fits, `damage` what the damages of its candidates are.
     """
 
     sites: tuple[Site, ...]
@@ -169,6 +180,7 @@ class Menu:
     params: int
     macs: int
     metric: str
+    damage: str = "relative"
 
     @property
     def fixed_params(self) -> int:
@@ -205,6 +217,7 @@ class Plan(Record):
     version: int = PLAN_VERSION
     model: str = ""
     metric: str
+    damage: str = "relative"
     allocator: str
     budget: str
     choices: tuple[Choice, ...]

@@ -32,6 +32,7 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     choices = tuple(_choice(site, selection[site.name], menu.candidates[site.name]) for site in menu.sites)
     return Plan(
         metric=menu.metric,
+        damage=menu.damage,
         allocator=allocator,
         budget=str(budget),
         choices=choices,

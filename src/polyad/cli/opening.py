@@ -111,6 +111,7 @@ def chosen_settings(
     *,
     forms: str | None,
     metric: str,
+    damage: str,
     allocator: str,
     recover: str = "none",
     samples: int,
@@ -126,6 +127,7 @@ def chosen_settings(
     return settings_of(
         forms=form_names(forms),
         metric=metric,
+        damage=damage,
         allocator=allocator,
         recover=recover,
         samples=samples,

@@ -18,6 +18,7 @@ KEYS = {
     "forms": "forms",
     "plugin": "plugin",
     "metric": "metric",
+    "damage": "damage",
     "allocator": "allocator",
     "recover": "recover",
     "samples": "samples",
@@ -36,7 +37,7 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "ignore", "fixed", "split", "stack")
+DECIDED = ("budget", "forms", "round_to", "allocator", "metric", "damage", "ignore", "fixed", "split", "stack")
 """What a plan has decided already."""
 
 

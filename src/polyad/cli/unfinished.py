@@ -8,7 +8,12 @@ from polyad.cli.console import note
 from polyad.errors import CheckpointError, PolyadError
 from polyad.work import Work
 
-KINDS = {"statistics": "statistics of {} layers", "menu": "{} parts of the menu", "fit": "{} fits"}
+KINDS = {
+    "statistics": "statistics of {} layers",
+    "menu": "{} parts of the menu",
+    "probe": "{} probes",
+    "fit": "{} fits",
+}
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def collect(
         model=plan.model or type(evidence.model).__name__,
         budget=plan.budget,
         metric=plan.metric,
+        damage=plan.damage,
         allocator=plan.allocator,
         recovery=settings.recover,
         params=Amount(before=plan.params_before, after=plan.params),
