@@ -59,7 +59,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class _Patch:
+class Patch:
     """A replacement that is ready to be put in: weight (groups, out, n) and shift (groups, out) of its outputs."""
 
     error: float
@@ -78,7 +78,7 @@ def probe(menu: Menu, ground: Ground) -> dict[str, tuple[Probe, ...]]:
     batches = _few(ground.batches, menu, sum(map(len, asked.values())))
     seen = fingerprints(ground.model, sites, batches, ()) or {}
 
-    def prepared(site: Site) -> tuple[str, list[_Patch] | Piece]:
+    def prepared(site: Site) -> tuple[str, list[Patch] | Piece]:
         problem, unseen = problems(
             site, weight_of(ground.model, site), METRICS[menu.metric], ground.statistics.get(site.name)
         )
@@ -131,19 +131,19 @@ def _few(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
     return found
 
 
-def _patch(site: Site, candidate: Candidate, problem: Problem, unseen: Problem | None, ground: Ground) -> _Patch:
+def _patch(site: Site, candidate: Candidate, problem: Problem, unseen: Problem | None, ground: Ground) -> Patch:
     form = FORMS[candidate.form]
     fitted = fit(form, site.layer, problem, candidate.rank, steps=STEPS)
     weight = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
     error = fitted.error if unseen is None else unseen.relative(weight)
     statistics = ground.statistics.get(site.name)
     if statistics is None or not site.bias_may_move:
-        return _Patch(error, weight, None)
-    scaled = weight if site.members or site.calls > 1 else _rescaled(site, problem.weight, weight, statistics)
-    return _Patch(error, scaled, torch.einsum("gon,gn->go", problem.weight - scaled, statistics.mean))
+        return Patch(error, weight, None)
+    scaled = weight if site.members or site.calls > 1 else rescaled(site, problem.weight, weight, statistics)
+    return Patch(error, scaled, torch.einsum("gon,gn->go", problem.weight - scaled, statistics.mean))
 
 
-def _rescaled(site: Site, weight: Tensor, approximation: Tensor, statistics: Statistics) -> Tensor:
+def rescaled(site: Site, weight: Tensor, approximation: Tensor, statistics: Statistics) -> Tensor:
     """The approximation with rows (of groups) scaled so that each output channel varies as much as before."""
     covariance = input_norm(site, statistics)
     want, have = ((times(rows, covariance) * rows).sum(-1) for rows in (weight, approximation))
@@ -153,7 +153,7 @@ def _rescaled(site: Site, weight: Tensor, approximation: Tensor, statistics: Sta
 
 
 def _measured(
-    ground: Ground, sites: Sequence[Site], patches: Mapping[str, Sequence[_Patch]], batches: Sequence[Batch]
+    ground: Ground, sites: Sequence[Site], patches: Mapping[str, Sequence[Patch]], batches: Sequence[Batch]
 ) -> dict[str, Tensor]:
     """Mean divergence (probes,) of every site."""
     if not sites:
@@ -169,7 +169,7 @@ def _measured(
         rows += len(expected)
         for site in sites:
             for at, patch in enumerate(patches[site.name]):
-                with _patched(student, site, patch):
+                with patched(student, site, patch):
                     sums[site.name][at] += divergences(expected, replay.again(batch, site.modules)).sum()
             next(steps, None)
     next(steps, None)
@@ -177,20 +177,11 @@ def _measured(
 
 
 @contextmanager
-def _patched(student: nn.Module, site: Site, patch: _Patch) -> Iterator[None]:
+def patched(student: nn.Module, site: Site, patch: Patch) -> Iterator[None]:
     """Inside, the layers of a site have the weight and bias of a replacement."""
-    member = site.layer.member
-    weights = patch.weight.chunk(len(site.modules))
-    shifts = [None] * len(site.modules) if patch.shift is None else patch.shift.chunk(len(site.modules))
-    before = []
-    for name, weight, shift in zip(site.modules, weights, shifts, strict=True):
-        module = student.get_submodule(name)
-        before.append((module, module.weight, module._parameters.get("bias")))
-        module.weight = _like(module.weight, member.native(weight.reshape(member.weight_shape)))  # type: ignore[arg-type]
-        if shift is not None:
-            bias = module._parameters.get("bias")
-            moved = shift.flatten() if bias is None else bias.detach().double().cpu() + shift.flatten()
-            module.bias = _like(module.weight, moved)  # type: ignore[arg-type]
+    modules = [student.get_submodule(name) for name in site.modules]
+    before = [(module, module.weight, module._parameters.get("bias")) for module in modules]
+    put_patch(student, site, patch)
     try:
         yield
     finally:
@@ -198,6 +189,19 @@ def _patched(student: nn.Module, site: Site, patch: _Patch) -> Iterator[None]:
             module.weight = weight
             if "bias" in module._parameters:
                 module.bias = bias
+
+
+def put_patch(student: nn.Module, site: Site, patch: Patch) -> None:
+    """Give the layers of a site the weight and bias of a replacement."""
+    member, layers = site.layer.member, len(site.modules)
+    shifts = [None] * layers if patch.shift is None else patch.shift.chunk(layers)
+    for name, weight, shift in zip(site.modules, patch.weight.chunk(layers), shifts, strict=True):
+        module = student.get_submodule(name)
+        module.weight = _like(module.weight, member.native(weight.reshape(member.weight_shape)))  # type: ignore[arg-type]
+        if shift is not None:
+            bias = module._parameters.get("bias")
+            moved = shift.flatten() if bias is None else bias.detach().double().cpu() + shift.flatten()
+            module.bias = _like(module.weight, moved)  # type: ignore[arg-type]
 
 
 def _like(old: Tensor, values: Tensor) -> nn.Parameter:

@@ -1,0 +1,123 @@
+"""Which damage should allocators add up? The same menu priced in several ways, spent, rebuilt, recovered, judged.
+
+    POLYAD_DATA=... python benchmarks/damages.py stories260k resnet20 mobilenet_v2 resnet56
+
+Judged on validation data (see validated.py), `statistics` recovery, 20 steps for each fit. Beside the registered
+damages stand variants of `measured`: its probe at 10 % alone, the square root of the curve through both, and a factor
+for depth that falls linearly from 2 at the first site to 1 at the last. Writes results/damages.json, by network.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from accuracy import SEED
+from common import HERE, write
+from validated import NAMES, Validated, row_of, work_folder
+
+from polyad.allocators.allocate import allocate
+from polyad.damages import measured
+from polyad.damages.assess import assess
+from polyad.damages.base import DAMAGES, Ground
+from polyad.damages.probes import Probe, probe
+from polyad.gather import gather
+from polyad.propose import propose
+from polyad.rebuild import factorise, rebuild
+from polyad.records import DENSE, Candidate, Menu
+from polyad.settings import Settings
+from polyad.trace import trace
+from polyad.work import Work
+
+BUDGETS = {
+    "stories260k": (("params", 0.8), ("params", 0.6)),
+    "resnet20": (("kernels", 0.5), ("kernels", 0.35), ("kernels", 0.25), ("kernels", 0.15)),
+    "mobilenet_v2": (("params", 0.75), ("macs", 0.75)),
+    "resnet56": (("macs", 0.5), ("macs", 0.35)),
+}
+STEPS = 20
+FORMS = {"stories260k": None}
+"""On the menu; those of `FEW` for the other networks."""
+FEW = ("svd", "spatial_svd", "tucker2", "cp")
+
+
+def priced(menu: Menu, price: Callable[[Candidate], float], name: str) -> Menu:
+    """The menu with other damages."""
+    found = {
+        site: tuple(c if c.form == DENSE else c.model_copy(update={"damage": price(c)}) for c in options)
+        for site, options in menu.candidates.items()
+    }
+    return replace(menu, candidates=found, damage=name)
+
+
+def variants(menu: Menu, probes: dict[str, tuple[Probe, ...]]) -> dict[str, Menu]:
+    """Other ways to use the same probes."""
+    two, one = (measured.curves({name: found[:count] for name, found in probes.items()}) for count in (2, 1))
+    depth = {site.name: 2 - at / max(len(menu.sites) - 1, 1) for at, site in enumerate(menu.sites)}
+
+    def both(c: Candidate) -> float:
+        return two[c.site].at(c.unseen_error)
+
+    def first(c: Candidate) -> float:
+        return one[c.site].at(c.unseen_error)
+
+    prices: dict[str, Callable[[Candidate], float]] = {
+        "measured, one probe": first,
+        "measured, square root": lambda c: both(c) ** 0.5,
+        "measured, one probe, depth": lambda c: first(c) * depth[c.site],
+    }
+    return {name: priced(menu, price, name) for name, price in prices.items()}
+
+
+def compared(name: str) -> Iterator[dict[str, Any]]:
+    """Every damage at every budget."""
+    bench, work = Validated.open(name), Work(work_folder(name))
+    found = trace(bench.model, bench.fitted[0].take(2))
+    statistics = gather(bench.model, found.sites, bench.fitted, bench.held_out, curvature=True, seed=SEED, work=work)
+    menu = propose(bench.model, found, statistics, Settings(forms=FORMS.get(name, FEW)), work=work)
+    ground = Ground(bench.model, statistics, [*bench.held_out, *bench.fitted], work)
+    start = perf_counter()
+    probes = probe(menu, ground)
+    seconds = perf_counter() - start
+    menus = {damage: assess(menu, damage, ground) for damage in DAMAGES} | variants(menu, probes)
+    for unit, share in BUDGETS[name]:
+        for damage, own in menus.items():
+            plan = allocate(own, bench.budget(unit, share, found))
+            student = rebuild(bench.model, factorise(bench.model, plan, statistics, steps=STEPS, work=work))
+            before = bench.judge(student)
+            bench.recover(student, plan)
+            after = bench.judge(student)
+            yield {
+                "network": name,
+                "budget": f"{unit} {share:.0%}",
+                "damage": damage,
+                "predicted": round(sum(choice.damage for choice in plan.choices), 4),
+                "params_kept": round(plan.params / plan.params_before, 4),
+                "macs_kept": round(plan.macs / plan.macs_before, 4),
+                "before_recovery": row_of(before),
+                "after_recovery": row_of(after),
+                "seconds_of_probes": round(seconds, 1),
+            }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=list(NAMES), choices=[*NAMES, []])
+    path = HERE / "results" / "damages.json"
+    for name in parser.parse_args().networks:
+        known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+        rows = [row for row in known if row["network"] != name]
+        for row in compared(name):
+            rows.append(row)
+            sys.stdout.write(f"{row}\n")
+            sys.stdout.flush()
+        sys.stdout.write(f"written to {write('damages', rows, SEED)}\n")
+
+
+if __name__ == "__main__":
+    main()
