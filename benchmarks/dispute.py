@@ -69,10 +69,13 @@ class Size:
 
 SIZES = {
     "stories260k": Size(2, (0.1, 0.35), 0, 30, 0, 0),
-    "resnet20": Size(2, (0.1, 0.35), 200, 30, 30, 90),
-    "mobilenet_v2": Size(4, (0.1, 0.35), 50, 12, 4, 45),
-    "resnet56": Size(6, (0.1, 0.35), 100, 16, 6, 45),
+    "resnet20": Size(3, (0.1, 0.35), 200, 30, 8, 60),
+    "mobilenet_v2": Size(6, (0.1, 0.35), 50, 12, 3, 30),
+    "resnet56": Size(9, (0.1, 0.35), 80, 12, 3, 30),
 }
+PROBED = 25
+"""Held-out samples of each batch on which sensitivities are measured."""
+
 LEAST = (0.1, 0.95)
 """Between what share and what share of its parameters a random plan keeps, before layers that stay dense."""
 
@@ -102,6 +105,31 @@ class Dispute:
         )
         self.candidates = {site.name: own for site, own in zip(self.trace.sites, found) if own}
         self.sites = [site for site in self.trace.sites if site.name in self.candidates]
+        self.sensitivity = self._sensitivity()
+
+    def _sensitivity(self) -> dict[str, float]:
+        """Divergence per relative output error of every layer, the probe of the `measured` damage: its svd at a tenth
+        of the parameters, put in alone, on held-out calibration samples."""
+        student, found = deepcopy(self.bench.model), dict.fromkeys((site.name for site in self.sites), 0.0)
+        replay = Replay(student, [site.name for site in self.sites], lambda model, one: outputs(model, [one]))
+        batches = [batch.take(PROBED) for batch in self.bench.held_out]
+        for batch in batches:
+            expected = replay.remember(batch)
+            for site in self.sites:
+                own = [c for c in self.candidates[site.name] if (c.form, c.norm) == ("svd", "inputs")]
+                probe = min(own, key=lambda c: abs(log(c.share / 0.1)))
+                divergence = float(divergences(expected, self._alone(replay, site, probe, batch, 1)).mean())
+                found[site.name] += divergence / probe.after["inputs"] / len(batches)
+        return found
+
+    def _predicted(self, own: Sequence[Fitted]) -> tuple[dict[str, float], dict[str, float]]:
+        """Summed damage by number, before and after recovery."""
+        found = []
+        for when in ("before", "after"):
+            numbers = {name: sum(getattr(one, when)[name] for one in own) for name in NORMS}
+            numbers["measured"] = sum(getattr(one, when)["inputs"] * self.sensitivity[one.site] for one in own)
+            found.append(numbers)
+        return found[0], found[1]
 
     def layers(self) -> Iterator[dict[str, Any]]:
         """Single layers replaced, batch by batch, only what lies behind a layer run again."""
@@ -124,7 +152,7 @@ class Dispute:
                     sums[recovered, at] += _sums(expected, self._alone(replay, site, one, batch, recovered), batch)
         for at, (_, one) in enumerate(asked):
             about = {"site": one.site, "form": one.form, "share": one.share, "norm": one.norm}
-            yield self._row("layer", about, (one.before, one.after), sums[:, at])
+            yield self._row("layer", about, self._predicted([one]), sums[:, at])
 
     def _alone(self, replay: Replay, site: Site, one: Fitted, batch: Batch, recovered: int) -> Tensor:
         with patched(replay.model, site, self.judges[site.name].patch(one, recovered=bool(recovered))):
@@ -141,18 +169,13 @@ class Dispute:
                     next(c for c in self.candidates[n] if (c.form, c.share, c.norm) == (*k, norm))
                     for n, k in plan.items()
                 ]
-                before, student = self._built(own), None
-                sums = [self._measured(before, expected)]
+                student = self._built(own)
+                sums = [self._measured(student, expected)]
                 if number < self.size.recovered:
-                    student = before
                     self._recover(student, own)
                     sums.append(self._measured(student, expected))
-                total = tuple(
-                    {name: sum(getattr(one, when)[name] for one in own) for name in NORMS}
-                    for when in ("before", "after")
-                )
                 about = {"plan": number, "norm": norm, "replaced": len(own)}
-                yield self._row("network", about, total, torch.stack(sums))
+                yield self._row("network", about, self._predicted(own), torch.stack(sums))
 
     def _drawn(self, draw: Random, number: int) -> dict[str, tuple[str, float]]:
         """Site -> form and share; how deep it cuts, and how many layers, differ from plan to plan."""

@@ -32,8 +32,8 @@ VALIDATION = 1000
 """Images of CIFAR that are judged on."""
 
 CALIBRATION = {"resnet20": 1000, "resnet56": 300, "mobilenet_v2": 250}
-HELD_OUT_FEW = 100
-"""Held-out samples that decide in a recovery."""
+FITTED_FEW, HELD_OUT_FEW = 300, 60
+"""Samples that a recovery looks at, and those held out that decide."""
 
 STORIES = 2 / 3
 
@@ -64,7 +64,8 @@ class Validated:
     def recover(self, student: nn.Module, plan: Plan, level: str = "statistics") -> tuple[str, ...]:
         """Change the student in place."""
         held_out = [merge(self.held_out, HELD_OUT_FEW)]
-        return RECOVERIES[level].run(Lesson(student, self.model, plan, self.fitted, held_out, silent))
+        fitted = [merge(self.fitted, FITTED_FEW)]
+        return RECOVERIES[level].run(Lesson(student, self.model, plan, fitted, held_out, silent))
 
     def budget(self, unit: str, share: float, trace: Trace) -> polyad.Budget:
         """MACs or parameters of the whole network; "kernels": parameters of its 3x3 convolutions."""

@@ -188,7 +188,7 @@ def patched(student: nn.Module, site: Site, patch: Patch) -> Iterator[None]:
         for module, weight, bias in before:
             module.weight = weight
             if "bias" in module._parameters:
-                module.bias = bias
+                module.bias = bias  # type: ignore[assignment]
 
 
 def put_patch(student: nn.Module, site: Site, patch: Patch) -> None:
