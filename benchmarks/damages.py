@@ -3,25 +3,26 @@
     POLYAD_DATA=... python benchmarks/damages.py stories260k resnet20 mobilenet_v2 resnet56
 
 Judged on validation data (see validated.py), `statistics` recovery, 20 steps for each fit. Beside the registered
-damages stand variants of `measured`: its probe at 10 % alone, the square root of the curve through both, and a factor
+damages stand variants of `measured`: a second probe at 35 % with the curve through both, its square root, and a factor
 for depth that falls linearly from 2 at the first site to 1 at the last. Writes results/damages.json, by network.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from accuracy import SEED
 from common import HERE, write
 from validated import NAMES, Validated, row_of, work_folder
 
 from polyad.allocators.allocate import allocate
-from polyad.damages import measured
 from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.damages.probes import Probe, probe
@@ -40,6 +41,10 @@ BUDGETS = {
     "resnet56": (("macs", 0.5), ("macs", 0.35)),
 }
 STEPS = 20
+TINY = 1e-12
+FLATTEST = 0.1
+"""Probes between which damage rises more slowly than error to this power say nothing about how it rises."""
+
 FORMS = {"stories260k": None}
 """On the menu; those of `FEW` for the other networks."""
 FEW = ("svd", "spatial_svd", "tucker2", "cp")
@@ -54,9 +59,33 @@ def priced(menu: Menu, price: Callable[[Candidate], float], name: str) -> Menu:
     return replace(menu, candidates=found, damage=name)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """Damage as a function of the error through two probes: in logarithms straight between them, beyond them in
+    proportion to the error; in proportion through their middle where damage does not rise between them."""
+
+    errors: tuple[float, ...]
+    divergences: tuple[float, ...]
+
+    @classmethod
+    def through(cls, probes: Sequence[Probe]) -> "Curve":
+        points = sorted((log(max(one.error, TINY)), log(max(one.divergence, TINY))) for one in probes)
+        first, last = points[0], points[-1]
+        if last[1] - first[1] > FLATTEST * (last[0] - first[0]) > 0:
+            return cls((first[0], last[0]), (first[1], last[1]))
+        middle = [sum(column) / len(points) for column in zip(*points)]
+        return cls((middle[0],), (middle[1],))
+
+    def at(self, error: float) -> float:
+        at = log(max(error, TINY))
+        inside = min(max(at, self.errors[0]), self.errors[-1])
+        return exp(float(np.interp(inside, self.errors, self.divergences)) + at - inside)
+
+
 def variants(menu: Menu, probes: dict[str, tuple[Probe, ...]]) -> dict[str, Menu]:
     """Other ways to use the same probes."""
-    two, one = (measured.curves({name: found[:count] for name, found in probes.items()}) for count in (2, 1))
+    two = {name: Curve.through(found) for name, found in probes.items()}
+    one = {name: Curve.through(found[:1]) for name, found in probes.items()}
     depth = {site.name: 2 - at / max(len(menu.sites) - 1, 1) for at, site in enumerate(menu.sites)}
 
     def both(c: Candidate) -> float:
@@ -65,10 +94,10 @@ def variants(menu: Menu, probes: dict[str, tuple[Probe, ...]]) -> dict[str, Menu
     def first(c: Candidate) -> float:
         return one[c.site].at(c.unseen_error)
 
-    prices: dict[str, Callable[[Candidate], float]] = {"measured, one probe": first}
+    prices: dict[str, Callable[[Candidate], float]] = {"measured, two probes": both}
     if len(menu.sites) > 30 and menu.sites[0].layer.matrix:  # where it is cheap
-        prices["measured, square root"] = lambda c: both(c) ** 0.5
-        prices["measured, one probe, depth"] = lambda c: first(c) * depth[c.site]
+        prices["measured, two probes, square root"] = lambda c: both(c) ** 0.5
+        prices["measured, depth"] = lambda c: first(c) * depth[c.site]
     return {name: priced(menu, price, name) for name, price in prices.items()}
 
 
@@ -80,8 +109,9 @@ def compared(name: str, most: int) -> Iterator[dict[str, Any]]:
     menu = propose(bench.model, found, statistics, Settings(forms=FORMS.get(name, FEW)), work=work)
     ground = Ground(bench.model, statistics, [*bench.held_out, *bench.fitted], work)
     start = perf_counter()
-    probes = probe(menu, ground)
+    probe(menu, ground)
     seconds = perf_counter() - start
+    probes = probe(menu, ground, (0.1, 0.35))
     menus = {damage: assess(menu, damage, ground) for damage in DAMAGES} | variants(menu, probes)
     for unit, share in BUDGETS[name][:most]:
         for damage, own in menus.items():

@@ -14,7 +14,7 @@ from polyad.batches import Batch
 from polyad.budget import Budget
 from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
-from polyad.damages.measured import Curve
+from polyad.damages.measured import sensitivities
 from polyad.damages.probes import Probe, probe
 from polyad.errors import DataError, UnknownNameError
 from polyad.observe import observe
@@ -102,7 +102,7 @@ def test_same_question_same_answer_and_nothing_is_changed(name: str, made: tuple
 def test_a_probe_is_what_a_rebuilt_network_does(made: tuple[Menu, Ground], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polyad.damages.probes.LARGEST_SCALE", 1.0)  # rows as they are, as `rebuild` leaves them
     menu, ground = made
-    found = probe(menu, ground)
+    found = probe(menu, ground, (0.35,))
     for site in menu.sites:
         options = [c for c in menu.candidates[site.name] if c.form != DENSE and c.params <= 0.35 * site.params]
         best = min(options, key=lambda c: (c.unseen_error, c.params, c.form, c.rank))
@@ -148,17 +148,9 @@ def test_a_layer_that_matters_more_is_dearer_when_measured() -> None:
         assert loud == pytest.approx(quiet) if name == "relative" else loud > 1000 * quiet
 
 
-def test_curves_pass_through_their_probes_and_rise() -> None:
-    probes = [Probe(0.4, 0.3), Probe(0.05, 0.01)]
-    curve = Curve.through(probes)
-    for one in probes:
-        assert curve.at(one.error) == pytest.approx(one.divergence)
-    assert curve.at(0.025) == pytest.approx(0.005) and curve.at(0.8) == pytest.approx(0.6)
-    wrong = Curve.through([Probe(0.4, 0.01), Probe(0.05, 0.3)])  # noise: less damage at the larger error
-    for one in (curve, wrong, Curve.through(probes[:1]), Curve.through([Probe(0.0, 0.0), Probe(0.0, 0.0)])):
-        errors = [0.0, 1e-9, 0.01, 0.05, 0.1, 0.4, 1.0]
-        damages = [one.at(error) for error in errors]
-        assert all(0 < a <= b for a, b in zip(damages, damages[1:]))
+def test_a_probe_without_error_still_prices_larger_ones() -> None:
+    found = sensitivities({"a": [Probe(0.4, 0.2)], "exact": [Probe(0.0, 0.0)], "dead": [Probe(0.3, 0.0)]})
+    assert found["a"] == pytest.approx(0.5) and found["exact"] > 0 and found["dead"] > 0
 
 
 def test_what_is_missing_is_said(made: tuple[Menu, Ground]) -> None:

@@ -28,7 +28,7 @@ from polyad.solvers.problem import times
 from polyad.threads import side_by_side
 from polyad.work import Piece, key_of
 
-SHARES = (0.1, 0.35)
+SHARES = (0.1,)
 """Shares of a site's parameters at which it is probed."""
 
 STEPS = 20
@@ -67,13 +67,19 @@ class Patch:
     shift: Tensor | None
 
 
-def probe(menu: Menu, ground: Ground) -> dict[str, tuple[Probe, ...]]:
+def probe(menu: Menu, ground: Ground, shares: Sequence[float] = SHARES) -> dict[str, tuple[Probe, ...]]:
     """The probes of every site that has candidates; from the folder of the run where they are there.
+
+    Args:
+        menu: from `propose`.
+        ground: the network and the batches.
+        shares: of a site's parameters, one probe each where there are so many candidates.
 
     Raises:
         DataError: the network refuses a batch.
     """
-    asked = {site.name: chosen for site in menu.sites if (chosen := _chosen(site, menu.candidates[site.name]))}
+    asked = {site.name: _chosen(site, menu.candidates[site.name], shares) for site in menu.sites}
+    asked = {name: chosen for name, chosen in asked.items() if chosen}
     sites = [site for site in menu.sites if site.name in asked]
     batches = _few(ground.batches, menu, sum(map(len, asked.values())))
     seen = fingerprints(ground.model, sites, batches, ()) or {}
@@ -107,11 +113,11 @@ def _probes(piece: Piece) -> tuple[Probe, ...]:
     return tuple(Probe(*row) for row in zip(*columns, strict=True))
 
 
-def _chosen(site: Site, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _chosen(site: Site, candidates: Sequence[Candidate], shares: Sequence[float]) -> list[Candidate]:
     """At each share the candidate that errs least among those that are as small; the smallest where none is."""
     options = [candidate for candidate in candidates if candidate.form != DENSE]
     found: list[Candidate] = []
-    for share in SHARES:
+    for share in shares:
         small = [c for c in options if c.params <= share * site.params]
         small = small or sorted(options, key=lambda c: (c.params, c.form, c.rank))[:1]
         best = min(small, key=lambda c: (c.unseen_error, c.params, c.form, c.rank), default=None)
