@@ -18,6 +18,9 @@ from polyad.naming import inside
 FEW = 4
 """Layers that may change in one block, at most."""
 
+ELEMENTS = 1 << 27
+"""Numbers that are kept, at most (512 MiB of float32); blocks beyond it are computed again."""
+
 Run = Callable[[nn.Module, Batch], Tensor]
 
 
@@ -63,7 +66,8 @@ class Replay:
                 calls[name] = calls.get(name, 0) + 1
                 if calls[name] == 1:
                     self.order.append(name)
-                    if isinstance(output, Tensor):
+                    room = ELEMENTS - sum(kept.numel() for kept in self.kept.values())
+                    if isinstance(output, Tensor) and output.numel() <= room:
                         self.kept[name] = output.detach().clone()
                 else:
                     self.kept.pop(name, None)

@@ -41,7 +41,8 @@ MACS = 1.5e12
 """Multiply-accumulates that all probes together may take; where that is less, samples are fewer, but not below
 `FEWEST`. Half a minute to a minute on two cores."""
 
-FEWEST = 32
+FEWEST, PART = 32, 50
+"""Samples at least, and in one run at most."""
 
 LARGEST = 1e6
 """Stands for the divergence of outputs that are not finite."""
@@ -131,9 +132,9 @@ def _few(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
     affordable = int(MACS / max(menu.macs * probes / 2, 1))
     left, found = min(IMAGES, max(FEWEST, affordable)), []
     for batch in batches:
-        if left > 0:
-            found.append(batch.take(left))
-            left -= found[-1].size
+        for start in range(0, min(batch.size, max(left, 0)), PART):
+            found.append(batch.part(start, min(start + PART, left, batch.size)))
+        left -= batch.size
     return found
 
 
@@ -142,11 +143,12 @@ def _patch(site: Site, candidate: Candidate, problem: Problem, unseen: Problem |
     fitted = fit(form, site.layer, problem, candidate.rank, steps=STEPS)
     weight = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
     error = fitted.error if unseen is None else unseen.relative(weight)
-    statistics = ground.statistics.get(site.name)
-    if statistics is None or not site.bias_may_move:
-        return Patch(error, weight, None)
-    scaled = weight if site.members or site.calls > 1 else rescaled(site, problem.weight, weight, statistics)
-    return Patch(error, scaled, torch.einsum("gon,gn->go", problem.weight - scaled, statistics.mean))
+    statistics, shift = ground.statistics.get(site.name), None
+    if statistics is not None and site.bias_may_move:
+        if not site.members and site.calls == 1:
+            weight = rescaled(site, problem.weight, weight, statistics)
+        shift = torch.einsum("gon,gn->go", problem.weight - weight, statistics.mean)
+    return Patch(error, weight.to(getattr(torch, site.dtype)), shift)  # held for all sites, so no larger than they are
 
 
 def rescaled(site: Site, weight: Tensor, approximation: Tensor, statistics: Statistics) -> Tensor:
