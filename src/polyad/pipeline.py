@@ -13,7 +13,7 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
-from polyad.damages.assess import assess
+from polyad.damages.assess import DEFAULT, assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.decompositions.base import FORMS
 from polyad.errors import BudgetError, ModelError
@@ -153,7 +153,7 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     settings = Settings(**options)  # type: ignore[arg-type]
     chosen = (
         (METRICS, settings.metric),
-        (DAMAGES, settings.damage),
+        (DAMAGES, settings.damage or DEFAULT),
         (ALLOCATORS, settings.allocator),
         (RECOVERIES, settings.recover),
     )
@@ -189,7 +189,7 @@ def look(
     if budget is not None:
         check_reachable(outline(expanded.model, found, settings), budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
-    weighs = plan is None and DAMAGES[settings.damage].needs_curvature
+    weighs = plan is None and DAMAGES[settings.damage or DEFAULT].needs_curvature
     statistics = gather(
         expanded.model,
         found.sites,

@@ -12,7 +12,7 @@ class Options(TypedDict, total=False):
 
     forms: Sequence[str] | None
     metric: str
-    damage: str
+    damage: str | None
     allocator: str
     recover: str
     samples: int
@@ -32,7 +32,7 @@ class Settings(Record):
         forms: names of the forms on the menu, variants among them ("block_term/4"), or ("all",); by default those that
             `polyad forms` marks.
         metric: the norm of the fits, "inputs", "curvature", "weights" ... (`polyad metrics`).
-        damage: what makes the errors of different layers comparable (`polyad damages`).
+        damage: what makes the errors of different layers comparable (`polyad damages`); by default what `assess` says.
         allocator: how the budget is spent.
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
@@ -50,7 +50,7 @@ class Settings(Record):
 
     forms: tuple[str, ...] | None = None
     metric: str = "inputs"
-    damage: str = "relative"
+    damage: str | None = None
     allocator: str = "knapsack"
     recover: str = "statistics"
     samples: int = 256

@@ -81,7 +81,7 @@ def _why(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> str:
         return "its parameters count for more than those of other layers" if others else "no form carries it with less"
     if len(options) == 1:
         return "given"
-    text = f"{taken.form} predicted to err {taken.damage:.3g} at {taken.params / site.params:.0%}"
+    text = f"{taken.form} with a damage of {taken.damage:.3g} at {taken.params / site.params:.0%}"
     rivals = [option for option in others if option.params <= taken.params]
     if not rivals:
         return text + "; no other form is as small"

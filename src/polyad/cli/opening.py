@@ -111,7 +111,7 @@ def chosen_settings(
     *,
     forms: str | None,
     metric: str,
-    damage: str,
+    damage: str | None,
     allocator: str,
     recover: str = "none",
     samples: int,

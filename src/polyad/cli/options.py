@@ -74,10 +74,10 @@ Metric = Annotated[
     ),
 ]
 Damage = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--damage",
-        help="What makes errors of different layers comparable: measured, relative ...; see `polyad damages`.",
+        help="What makes errors of different layers comparable; measured by default; see `polyad damages`.",
     ),
 ]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]

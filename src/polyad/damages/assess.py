@@ -4,19 +4,23 @@ from polyad.damages.base import DAMAGES, Ground
 from polyad.errors import DataError
 from polyad.records import DENSE, Candidate, Menu
 
+DEFAULT, WITHOUT_BATCHES = "measured", "relative"
+"""Where nothing is asked for; a function that runs the model itself gives no batches to measure on."""
 
-def assess(menu: Menu, damage: str, ground: Ground) -> Menu:
+
+def assess(menu: Menu, damage: str | None, ground: Ground) -> Menu:
     """The same menu with the damages of one kind; that of a dense layer is 0.
 
     Args:
         menu: from `propose`.
-        damage: a registered name.
+        damage: a registered name; None for `measured`, or where there are no batches `relative`.
         ground: what it may look at.
 
     Raises:
         DataError: there are no batches to run the network on, or no gradients, and it needs them.
         UnknownNameError: no such damage.
     """
+    damage = damage or (DEFAULT if ground.batches else WITHOUT_BATCHES)
     chosen = DAMAGES[damage]
     if chosen.needs_batches and not ground.batches:
         raise DataError(

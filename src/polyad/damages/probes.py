@@ -41,7 +41,7 @@ MACS = 1.5e12
 """Multiply-accumulates that all probes together may take; where that is less, samples are fewer, but not below
 `FEWEST`. Half a minute to a minute on two cores."""
 
-FEWEST, PART = 32, 50
+FEWEST, PART = 16, 50
 """Samples at least, and in one run at most."""
 
 LARGEST = 1e6
