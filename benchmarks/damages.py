@@ -94,14 +94,16 @@ def variants(menu: Menu, probes: dict[str, tuple[Probe, ...]]) -> dict[str, Menu
     def first(c: Candidate) -> float:
         return one[c.site].at(c.unseen_error)
 
-    prices: dict[str, Callable[[Candidate], float]] = {"measured, two probes": both}
-    if len(menu.sites) > 30 and menu.sites[0].layer.matrix:  # where it is cheap
-        prices["measured, two probes, square root"] = lambda c: both(c) ** 0.5
-        prices["measured, depth"] = lambda c: first(c) * depth[c.site]
+    prices: dict[str, Callable[[Candidate], float]] = {
+        "measured, shrunk by half": lambda c: one[c.site].at(1.0) ** 0.5 * c.unseen_error,
+        "measured, two probes": both,
+        "measured, between one and two": lambda c: (first(c) * both(c)) ** 0.5,
+        "measured, shrunk by half, depth": lambda c: one[c.site].at(1.0) ** 0.5 * c.unseen_error * depth[c.site],
+    }
     return {name: priced(menu, price, name) for name, price in prices.items()}
 
 
-def compared(name: str, most: int) -> Iterator[dict[str, Any]]:
+def compared(name: str, most: int, only: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Every damage at every budget."""
     bench, work = Validated.open(name), Work(work_folder(name))
     found = trace(bench.model, bench.fitted[0].take(2))
@@ -115,6 +117,8 @@ def compared(name: str, most: int) -> Iterator[dict[str, Any]]:
     menus = {damage: assess(menu, damage, ground) for damage in DAMAGES} | variants(menu, probes)
     for unit, share in BUDGETS[name][:most]:
         for damage, own in menus.items():
+            if only and damage not in only:
+                continue
             plan = allocate(own, bench.budget(unit, share, found))
             student = rebuild(bench.model, factorise(bench.model, plan, statistics, steps=STEPS, work=work))
             before = bench.judge(student)
@@ -138,12 +142,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NAMES), choices=[*NAMES, []])
     parser.add_argument("--budgets", type=int, default=4, help="at most so many of each network")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="these damages alone; the others stay as they are in the file"
+    )
     arguments = parser.parse_args()
     path = HERE / "results" / "damages.json"
     for name in arguments.networks:
         known = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-        rows = [row for row in known if row["network"] != name]
-        for row in compared(name, arguments.budgets):
+        rows = [
+            row for row in known if row["network"] != name or (arguments.only and row["damage"] not in arguments.only)
+        ]
+        for row in compared(name, arguments.budgets, arguments.only):
             rows.append(row)
             sys.stdout.write(f"{row}\n")
             sys.stdout.flush()
