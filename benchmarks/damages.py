@@ -3,8 +3,9 @@
     POLYAD_DATA=... python benchmarks/damages.py stories260k resnet20 mobilenet_v2 resnet56
 
 Judged on validation data (see validated.py), `statistics` recovery, 20 steps for each fit. Beside the registered
-damages stand variants of `measured`: a second probe at 35 % with the curve through both, its square root, and a factor
-for depth that falls linearly from 2 at the first site to 1 at the last. Writes results/damages.json, by network.
+damages stand variants of `measured`: sensitivities as they are; a second probe at 35 % with the curve through both; the
+geometric mean of these two; a factor for depth that falls linearly from 2 at the first site to 1 at the last. Writes
+results/damages.json, by network.
 """
 
 import argparse
@@ -95,10 +96,10 @@ def variants(menu: Menu, probes: dict[str, tuple[Probe, ...]]) -> dict[str, Menu
         return one[c.site].at(c.unseen_error)
 
     prices: dict[str, Callable[[Candidate], float]] = {
-        "measured, shrunk by half": lambda c: one[c.site].at(1.0) ** 0.5 * c.unseen_error,
-        "measured, two probes": both,
-        "measured, between one and two": lambda c: (first(c) * both(c)) ** 0.5,
-        "measured, shrunk by half, depth": lambda c: one[c.site].at(1.0) ** 0.5 * c.unseen_error * depth[c.site],
+        "measured, not shrunk": first,
+        "measured, not shrunk, two probes": both,
+        "measured, not shrunk, between the two": lambda c: (first(c) * both(c)) ** 0.5,
+        "measured, depth": lambda c: one[c.site].at(1.0) ** 0.5 * c.unseen_error * depth[c.site],
     }
     return {name: priced(menu, price, name) for name, price in prices.items()}
 
