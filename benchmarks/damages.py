@@ -112,9 +112,10 @@ def compared(name: str, most: int, only: Sequence[str]) -> Iterator[dict[str, An
     menu = propose(bench.model, found, statistics, Settings(forms=FORMS.get(name, FEW)), work=work)
     ground = Ground(bench.model, statistics, [*bench.held_out, *bench.fitted], work)
     start = perf_counter()
-    probe(menu, ground)
+    probes = probe(menu, ground)
     seconds = perf_counter() - start
-    probes = probe(menu, ground, (0.1, 0.35))
+    if not only or any("two" in damage for damage in only):
+        probes = probe(menu, ground, (0.1, 0.35))
     menus = {damage: assess(menu, damage, ground) for damage in DAMAGES} | variants(menu, probes)
     for unit, share in BUDGETS[name][:most]:
         for damage, own in menus.items():

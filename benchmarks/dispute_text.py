@@ -2,11 +2,74 @@
 
 PARTS = (
     "# Which norm, and for what",
-    "[SIZES]",
-    "[LAYERS]",
-    "[WITHIN]",
-    "[NETWORKS]",
-    "[OTHERS]",
-    "[FITS]",
-    "[PROVENANCE]",
+    """Published work disagrees on whether data-aware error predicts what a compressed network loses better than weight
+error does (ICLR 2023: no; NeurIPS 2025: yes). `python benchmarks/dispute.py` measures it; this page is written from
+its results by `benchmarks/dispute_page.py`. Three questions hide behind the one, and they have three answers:
+
+1. *Of two candidates for one layer, which does less harm?* The error of the outputs tells (`inputs`, `curvature`);
+   the weight error tells far less. Data-aware: yes.
+2. *In which norm should a layer be fitted?* At the same form and rank the fit in the norm of the inputs does less
+   harm than that in the weight norm, in single layers and in whole networks. The diagonal of the inputs alone is
+   not enough. Where mean and variance of each channel are given back behind it, most of that lead can go.
+3. *Of two layers, which bears a cut better; how bad is a whole plan?* Here the numbers come close to each other,
+   and on stories260K no norm ranks layers better than the weight error does: a relative error of a tenth means
+   different things at different layers. A measured sensitivity of each layer (`measured`) mends the ranking of
+   layers.
+
+So a study that compares layers of one network under one kind of fit can find that data do not help, and one that
+compares fits, or candidates of a layer, that they do, without either being wrong.""",
+    "## What was measured",
+    """Every form (`svd`, `cp` for kernels, `group_svd/4`) at several shares of a layer's parameters, fitted in each of
+four norms at the same rank; put in alone, and in random plans that keep from a tenth to most of the parameters of
+the layers they touch. Damage is judged on images and stories that nothing was fitted to, never on the test split.
+Recovery of a single layer matches mean and variance of its output channels; that of a network is `statistics`.
+stories260K has neither biases nor batch norms, so there nothing can be given back. Errors are relative to the
+energy of the layer's output in the same norm, on held-out inputs, uncentred where the bias does not move;
+`curvature` is in nats; `measured` is the relative output error times divergence per error of one probe of the layer
+(its `svd` at a tenth of the parameters, on held-out calibration samples; here not shrunk). A damage of a plan is
+the sum over its layers.
+
+[SIZES]
+
+Figures are rank correlations (Spearman) with the measured divergence from the original network, and in brackets
+their 95 % interval over 1,000 draws of the candidates with replacement. Candidates of one layer depend on each
+other, so the intervals are on the narrow side. The highest of a line is bold, however small its lead.""",
+    "## Single layers",
+    """Within a layer: the mean over layers of the correlation among its candidates.
+
+[WITHIN]
+
+All candidates of all layers together:
+
+[LAYERS]""",
+    "## Whole networks",
+    """Summed damage of random plans, all four fits of each together.
+
+[NETWORKS]
+
+![Predicted and measured damage of whole networks](which-norm.svg)
+
+The same by other figures, before recovery: linear correlation of logarithms, rise of the loss, points of accuracy
+lost (of stories260K the share of tokens predicted first).
+
+[OTHERS]""",
+    "## In which norm to fit",
+    """Divergence after a fit in another norm over that after a fit in the weight norm, same form and rank (or same plan):
+geometric mean with its interval, and the share of pairs in which it is smaller. Below 1 the other norm is better.
+
+[FITS]""",
+    "## What follows for the defaults",
+    """- Fits stay in the norm of the `inputs`. `curvature` fits are as good or slightly better and cost a backward pass.
+- The choice among forms and ranks of a layer goes by the held-out error in that norm.
+- Between layers errors are weighed by a measured sensitivity, shrunk by half towards equal ones ([how it
+  works](how-it-works.md#spending-the-budget) has that comparison).
+- Sums of single-layer damages rank whole plans well but not perfectly: what is left is how errors add up.""",
+    "## Limits",
+    """Few networks, one seed, 20 steps per fit, small samples (the command is made to take minutes): one layer in several
+is replaced alone, and plans are drawn at random where an allocator would choose good ones. Recovery by training is
+not measured here. `kronecker`, trains and stacks are left out.
+
+Provenance:
+
+[PROVENANCE]""",
 )
