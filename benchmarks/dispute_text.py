@@ -54,18 +54,18 @@ lost (of stories260K the share of tokens predicted first).
 
 [OTHERS]""",
     "## In which norm to fit",
-    """Divergence after a fit in another norm over that after a fit in the weight norm, same form and rank (or same plan):
+    """Divergence after a fit in another norm over that after a fit in the weight norm, same form and rank (or plan):
 geometric mean with its interval, and the share of pairs in which it is smaller. Below 1 the other norm is better.
 
 [FITS]""",
     "## What follows for the defaults",
-    """- Fits stay in the norm of the `inputs`. `curvature` fits are as good or slightly better and cost a backward pass.
+    """- Fits stay in the norm of the `inputs`. `curvature` fits are as good or slightly better, for a backward pass.
 - The choice among forms and ranks of a layer goes by the held-out error in that norm.
 - Between layers errors are weighed by a measured sensitivity, shrunk by half towards equal ones ([how it
   works](how-it-works.md#spending-the-budget) has that comparison).
 - Sums of single-layer damages rank whole plans well but not perfectly: what is left is how errors add up.""",
     "## Limits",
-    """Few networks, one seed, 20 steps per fit, small samples (the command is made to take minutes): one layer in several
+    """Few networks, one seed, 20 steps per fit, small samples (the command is made to take minutes): one of some layers
 is replaced alone, and plans are drawn at random where an allocator would choose good ones. Recovery by training is
 not measured here. `kronecker`, trains and stacks are left out.
 
