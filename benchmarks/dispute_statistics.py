@@ -27,28 +27,28 @@ class Estimate:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def spearman(x: Array, y: Array) -> float:
-    """Rank correlation; 0 where all of one side are equal."""
-    return _pearson(rankdata(x), rankdata(y))
+def resampled(figure: Callable[[Array], Array], count: int) -> Estimate:
+    """A figure of the candidates with given indices, and its interval over draws with replacement.
+
+    Args:
+        figure: indices (draws, count) -> the figure of each draw (draws,).
+        count: of the candidates.
+    """
+    draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    low, high = np.quantile(figure(draws), (0.025, 0.975))
+    return Estimate(float(figure(np.arange(count)[None])[0]), float(low), float(high), count)
 
 
-def pearson_of_logs(x: Array, y: Array) -> float:
-    """Linear correlation of logarithms."""
-    return _pearson(np.log(np.maximum(x, TINY)), np.log(np.maximum(y, TINY)))
+def pearson(x: Array, y: Array) -> Array:
+    """Linear correlation along the last axis; 0 where all of one side are equal."""
+    x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
+    size = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return np.where(size > 0, (x * y).sum(-1) / np.where(size > 0, size, 1), 0.0)
 
 
-def _pearson(x: Array, y: Array) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    size = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / size if size > 0 else 0.0
-
-
-def resampled(figure: Callable[[Array], float], count: int) -> Estimate:
-    """A figure of the candidates with the given indices, and its interval over draws with replacement."""
-    draw = np.random.default_rng(0)
-    values = [figure(draw.integers(0, count, count)) for _ in range(RESAMPLES)]
-    low, high = np.quantile(values, (0.025, 0.975))
-    return Estimate(figure(np.arange(count)), float(low), float(high), count)
+def scale(values: Array, kind: str) -> Array:
+    """Ranks for "spearman" (given once, before draws), logarithms for "pearson"."""
+    return rankdata(values) if kind == "spearman" else np.log(np.maximum(values, TINY))
 
 
 def correlation(rows: Rows, norm: str, when: str, measure: str = "divergence", kind: str = "spearman") -> Estimate:
@@ -60,10 +60,9 @@ def correlation(rows: Rows, norm: str, when: str, measure: str = "divergence", k
         kind: "spearman" or "pearson", the latter of logarithms.
     """
     rows = [row for row in rows if when in row]
-    x = np.array([row[when]["predicted"][norm] for row in rows])
-    y = np.array([row[when][measure] for row in rows])
-    of = spearman if kind == "spearman" else pearson_of_logs
-    return resampled(lambda at: of(x[at], y[at]), len(rows))
+    x = scale(np.array([row[when]["predicted"][norm] for row in rows]), kind)
+    y = scale(np.array([row[when][measure] for row in rows]), kind)
+    return resampled(lambda at: pearson(x[at], y[at]), len(rows))
 
 
 def within_layers(rows: Rows, norm: str, when: str) -> Estimate:
@@ -73,13 +72,13 @@ def within_layers(rows: Rows, norm: str, when: str) -> Estimate:
         if when in row:
             layers.setdefault(row["site"], []).append(row)
     each = [
-        spearman(
-            np.array([row[when]["predicted"][norm] for row in own]), np.array([row[when]["divergence"] for row in own])
+        pearson(
+            rankdata([row[when]["predicted"][norm] for row in own]), rankdata([row[when]["divergence"] for row in own])
         )
         for own in layers.values()
     ]
     values = np.array(each)
-    return resampled(lambda at: float(values[at].mean()), len(values))
+    return resampled(lambda at: values[at].mean(-1), len(values))
 
 
 def gain_of_fit(rows: Rows, norm: str, when: str) -> tuple[Estimate, float]:
@@ -91,5 +90,5 @@ def gain_of_fit(rows: Rows, norm: str, when: str) -> tuple[Estimate, float]:
             key = (row.get("site"), row.get("form"), row.get("share"), row.get("plan"))
             pairs.setdefault(key, {})[row["norm"]] = max(row[when]["divergence"], TINY)
     logs = np.array([np.log(pair[norm] / pair["weights"]) for pair in pairs.values() if {norm, "weights"} <= set(pair)])
-    found = resampled(lambda at: float(np.exp(logs[at].mean())), len(logs))
+    found = resampled(lambda at: np.exp(logs[at].mean(-1)), len(logs))
     return found, float((logs < 0).mean())
