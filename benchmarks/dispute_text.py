@@ -67,8 +67,8 @@ geometric mean with its interval, and the share of pairs in which it is smaller.
     "## Limits",
     """Few networks, one seed, 20 steps per fit, small samples (the command is made to take minutes): one of some layers
 is replaced alone, and plans are drawn at random where an allocator would choose good ones. The eight plans of
-ResNet-20 that were recovered are those that cut deepest, which recovery hardly mends, so that line says little. Recovery by training is
-not measured here. `kronecker`, trains and stacks are left out.
+ResNet-20 that were recovered are those that cut deepest, which recovery hardly mends, so that line says little.
+Recovery by training is not measured here. `kronecker`, trains and stacks are left out.
 
 Provenance:
 
