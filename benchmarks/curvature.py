@@ -14,6 +14,8 @@ from common import write
 
 import polyad
 from polyad.allocators.allocate import allocate
+from polyad.damages.assess import assess
+from polyad.damages.base import Ground
 from polyad.metrics import curvature
 from polyad.pipeline import Observed, look
 from polyad.propose import propose
@@ -34,6 +36,8 @@ def rows(bench: Bench, seen: Observed, settings: Settings, amount: float | None)
         curvature.SHRINKAGE = amount
     settings = settings.model_copy(update={"metric": "inputs" if amount is None else "curvature"})
     menu, found = propose(seen.expanded.model, seen.trace, seen.statistics, settings), []
+    ground = Ground(seen.expanded.model, seen.statistics)
+    menu = assess(menu, "relative" if amount is None else "curvature", ground)
     for share in SHARES:
         plan = allocate(menu, bench.budget("params", share))
         student = rebuild(bench.source.module, factorise(seen.expanded.model, plan, seen.statistics, steps=STEPS))

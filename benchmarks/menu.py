@@ -76,7 +76,7 @@ def evaluations(model: nn.Module, sites: tuple[Site, ...]) -> float:
 
 def measure(name: str) -> dict[str, Any]:
     model, inputs = network(name)
-    batches = as_batches(inputs.split(16))
+    batches = as_batches(inputs.split(len(inputs) // 4))
     found = trace(model, batches[0])
     start = perf_counter()
     statistics = observe(model, found.sites, batches[:-1], batches[-1:])

@@ -10,7 +10,7 @@ from own_network import Own, write_own
 
 FILES = {"README.md", "model.safetensors", "plan.json", "report.html", "report.json"}
 COMMANDS = ("demo", "inspect", "plan", "compress", "evaluate", "benchmark", "report")
-LISTINGS = ("forms", "allocators", "metrics", "zoo")
+LISTINGS = ("forms", "allocators", "metrics", "damages", "zoo")
 
 
 def parsed(ran: Ran) -> dict:

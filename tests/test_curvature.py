@@ -262,7 +262,7 @@ def test_half_the_norm_is_the_divergence_of_a_small_error(digits: tuple[nn.Seque
     assert np.corrcoef(*logs)[0, 1] > 0.9
 
 
-def test_the_menu_adds_up_nats(digits: tuple[nn.Sequential, torch.Tensor, Trace]) -> None:
+def test_the_menu_tells_nats(digits: tuple[nn.Sequential, torch.Tensor, Trace]) -> None:
     model, x, found = digits
     statistics = observe(model, found.sites, [Batch((x[:600],))], [Batch((x[600:],))], curvature=True)
     settings = Settings(forms=("svd",), metric="curvature")
@@ -272,7 +272,7 @@ def test_the_menu_adds_up_nats(digits: tuple[nn.Sequential, torch.Tensor, Trace]
     problem, unseen = problems(site, weight_of(model, site), METRICS["curvature"], statistics["5"])
     rebuilt = fit(FORMS["svd"], site.layer, problem, candidate.rank)
     difference = problem.weight - FORMS["svd"].reconstruct(rebuilt.factors)
-    assert candidate.damage == pytest.approx(float(unseen.squared_norm(difference)) / 2, rel=1e-3)
+    assert candidate.nats == pytest.approx(float(unseen.squared_norm(difference)) / 2, rel=1e-3)
     assert candidate.error == pytest.approx(rebuilt.error, rel=1e-3)
     level = statistics["5"].curvature.diagonal(dim1=-2, dim2=-1).sum()
     assert float(problem.left.diagonal(dim1=-2, dim2=-1).sum()) == pytest.approx(float(level))

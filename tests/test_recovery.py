@@ -60,7 +60,8 @@ def lesson(name: str) -> tuple[Lesson, torch.Tensor]:
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.running_mean, -1, 1)
     inputs = torch.randn(60, 3, 8, 8)
-    found = compress(teacher, [inputs], budget=Budget(params=0.3), metric="weights", recover="none")
+    options = {"metric": "weights", "damage": "relative", "recover": "none"}
+    found = compress(teacher, [inputs], budget=Budget(params=0.3), **options)
     calibration, held_out = as_batches([inputs[:40]]), as_batches([inputs[40:]])
     return Lesson(found.model, teacher, found.plan, calibration, held_out, silent), inputs
 

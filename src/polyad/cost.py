@@ -2,7 +2,8 @@
 
 from polyad.decompositions.base import FORMS
 from polyad.errors import FormError
-from polyad.records import DENSE, Choice, Plan, Rank, Site, itemsize
+from polyad.records import DENSE, Choice, Plan, Rank, Site
+from polyad.storage import itemsize
 
 
 def site_params(site: Site, form: str, rank: Rank) -> int:

@@ -99,6 +99,7 @@ class Report(Record):
     model: str
     budget: str
     metric: str
+    damage: str = "relative"
     allocator: str
     recovery: str
     params: Amount

@@ -13,6 +13,8 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
+from polyad.damages.assess import DEFAULT, assess
+from polyad.damages.base import DAMAGES, Ground
 from polyad.decompositions.base import FORMS
 from polyad.drop import judge_of, least_share, work_of
 from polyad.errors import BudgetError, ModelError
@@ -155,10 +157,15 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     """The settings, with unknown names refused before any work.
 
     Raises:
-        UnknownNameError: a form, metric, allocator or recovery level that does not exist.
+        UnknownNameError: a form, metric, damage, allocator or recovery level that does not exist.
     """
     settings = Settings(**options)  # type: ignore[arg-type]
-    chosen = ((METRICS, settings.metric), (ALLOCATORS, settings.allocator), (RECOVERIES, settings.recover))
+    chosen = (
+        (METRICS, settings.metric),
+        (DAMAGES, settings.damage or DEFAULT),
+        (ALLOCATORS, settings.allocator),
+        (RECOVERIES, settings.recover),
+    )
     FORMS.menu(settings.forms)
     for registry, name in chosen:
         registry[name]
@@ -194,12 +201,13 @@ def look(
         rough = rough if budget.memory is None else within_memory(with_peaks(expanded.model, rough, example), budget)
         check_reachable(rough, budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
+    weighs = plan is None and DAMAGES[settings.damage or DEFAULT].needs_curvature
     statistics = gather(
         expanded.model,
         found.sites,
         fitted,
         held_out,
-        curvature=metric.needs_curvature,
+        curvature=metric.needs_curvature or weighs,
         seed=settings.seed,
         memory=settings.memory,
         work=work,
@@ -231,6 +239,8 @@ def _decide(
     chosen = ALLOCATORS[settings.allocator]
     judge = None if budget.drop is None else judge_of(model, validation, lambda plan: make(plan), work)
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
+    menu = assess(menu, settings.damage, Ground(seen.expanded.model, seen.statistics, batches, work, progress))
     menu = chosen.prepare(seen.expanded.model, with_floor(menu, settings.floor))
     if budget.memory is not None:
         menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])

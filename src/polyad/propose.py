@@ -1,7 +1,9 @@
-"""Stage 3: for every site the forms that can carry it, at many ranks: what each costs and what damage it does."""
+"""Stage 3: for every site the forms that can carry it, at many ranks: what each costs and how far it errs."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import isnan, nan
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from polyad.cost import site_bytes, site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
-from polyad.metrics import METRICS
+from polyad.metrics import METRICS, Metric
 from polyad.overrides import check_fixed
 from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
@@ -24,12 +26,15 @@ SHARES = (0.05, 0.1, 0.15, 0.22, 0.3, 0.42, 0.58, 0.75)
 """Shares of a layer's parameters at which every form is fitted."""
 
 BETWEEN = 3
-"""Further shares between two of those, their damage interpolated: a fine menu spends a budget to its end."""
+"""Further shares between two of those, their errors interpolated: a fine menu spends a budget to its end."""
+
+ERRORS = ("error", "held_out", "nats")
+"""What is told of a candidate, the last two where they are known."""
 
 DEFAULTS = Settings()
 
 TINY = 1e-12
-"""Damage that counts as none where logarithms are taken."""
+"""Error that counts as none where logarithms are taken."""
 
 MENU_STEPS = 20
 """L-BFGS iterations of one entry: the menu compares, `rebuild` refines what is chosen."""
@@ -68,8 +73,8 @@ def propose(
             )
 
     def options(site: Site) -> tuple[Candidate, ...]:
-        problem, held_out = problems(site, weight_of(model, site), norm, statistics.get(site.name))
-        return tuple(_options(site, problem, held_out, settings, work))
+        norms = _Norms.of(site, weight_of(model, site), norm, statistics.get(site.name))
+        return tuple(_options(site, norms, settings, work))
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
     menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
@@ -77,59 +82,94 @@ def propose(
     return _menu(trace, menu, norm.name)
 
 
-def _options(site: Site, problem: Problem, held_out: Problem | None, settings: Settings, work: Work) -> list[Candidate]:
+@dataclass(frozen=True)
+class _Norms:
+    """In which norms the errors of one site are told: of the fit, on held-out inputs, of the network's outputs."""
+
+    fit: Problem
+    held_out: Problem | None
+    outputs: Problem | None
+
+    @classmethod
+    def of(cls, site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> "_Norms":
+        fit, held_out = problems(site, weight, norm, statistics)
+        if statistics is None or statistics.curvature is None:
+            return cls(fit, held_out, None)
+        near, unseen = problems(site, weight, METRICS["curvature"], statistics, fair=False)
+        return cls(fit, held_out, unseen or near)
+
+    @property
+    def digests(self) -> tuple[str | None, ...]:
+        return tuple(problem and problem.digest for problem in (self.fit, self.held_out, self.outputs))
+
+    def errors(self, approximation: Tensor, error: float) -> dict[str, float]:
+        """The errors of a candidate: `nats` are half the squared norm of the change of the network's outputs."""
+        found = {"error": error}
+        if self.held_out is not None:
+            found["held_out"] = self.held_out.relative(approximation)
+        if self.outputs is not None:
+            found["nats"] = float(self.outputs.squared_norm(self.outputs.weight - approximation)) / 2
+        return found
+
+
+def _options(site: Site, norms: _Norms, settings: Settings, work: Work) -> list[Candidate]:
     """All candidates of one site, the dense one first; the given one alone where the choice is given."""
     if site.name in settings.fixed:
         name, rank = settings.fixed[site.name]
         if name == DENSE:
             return [dense_candidate(site)]
-        make = partial(_candidates, site, FORMS[name], problem, held_out, [rank])
-        return _remembered(work, site, (problem, held_out), (FORMS[name], rank), make)
+        make = partial(_candidates, site, FORMS[name], norms, [rank])
+        return _remembered(work, site, norms, (FORMS[name], rank), make)
     candidates = [dense_candidate(site)]
     for family in FORMS.menu(settings.forms):
-        make = partial(_ladder, site, family, problem, held_out, settings.round_to)
-        found = _remembered(work, site, (problem, held_out), (family, settings.round_to, SHARES, BETWEEN), make)
+        make = partial(_ladder, site, family, norms, settings.round_to)
+        found = _remembered(work, site, norms, (family, settings.round_to, SHARES, BETWEEN), make)
         candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
     return candidates
 
 
-def _ladder(
-    site: Site, family: Decomposition, problem: Problem, held_out: Problem | None, round_to: int
-) -> list[Candidate]:
+def _ladder(site: Site, family: Decomposition, norms: _Norms, round_to: int) -> list[Candidate]:
     """Candidates of one form in its best arrangement, fitted at the shares and interpolated between them."""
-    form = best_variant(family, site.layer, problem)
+    form = best_variant(family, site.layer, norms.fit)
     if form is None:
         return []
-    ranks = _ranks(site, form, problem, SHARES, round_to)
-    fitted = _candidates(site, form, problem, held_out, ranks)
-    finer = _ranks(site, form, problem, _finer(SHARES), round_to)
+    ranks = _ranks(site, form, norms.fit, SHARES, round_to)
+    fitted = _candidates(site, form, norms, ranks)
+    finer = _ranks(site, form, norms.fit, _finer(SHARES), round_to)
     return fitted + _interpolated(site, form, fitted, set(finer) - set(ranks))
 
 
 def _remembered(
-    work: Work, site: Site, seen: tuple[Problem | None, ...], asked: tuple, make: Callable[[], list[Candidate]]
+    work: Work, site: Site, norms: _Norms, asked: tuple, make: Callable[[], list[Candidate]]
 ) -> list[Candidate]:
     """Candidates of one form, from the folder of the run where they are there.
 
-    Ranks, errors and damages are kept, not the factors: a whole menu of those is several times as large as the network,
+    Ranks and errors are kept, not the factors: a whole menu of those is several times as large as the network,
     and what is chosen is fitted again with more steps.
     """
     if work.folder is None:
         return make()
     form, *how = asked
-    hashes = tuple(problem and problem.digest for problem in seen)
-    key = key_of("menu", hashes, site.layer.model_dump_json(), identity(form), MENU_STEPS, *how)
+    key = key_of("menu", norms.digests, site.layer.model_dump_json(), identity(form), MENU_STEPS, *how)
     piece = work.remember(key, lambda: _piece(make()))
-    columns = (piece.tensors[name].tolist() for name in ("rank", "error", "damage"))
-    return [_priced(site, piece.text, tuple(rank), *losses) for rank, *losses in zip(*columns, strict=True)]
+    ranks, table = piece.tensors["rank"].tolist(), piece.tensors["errors"].tolist()
+    return [
+        _priced(site, piece.text, tuple(rank), **_known(dict(zip(ERRORS, row, strict=True))))
+        for rank, row in zip(ranks, table, strict=True)
+    ]
+
+
+def _known(errors: Mapping[str, float]) -> dict[str, float]:
+    """Those that are numbers."""
+    return {name: error for name, error in errors.items() if not isnan(error)}
 
 
 def _piece(candidates: Sequence[Candidate]) -> Piece:
     """Candidates of one form as tensors, and its arrangement; costs follow from the site."""
+    rows = [[nan if (error := getattr(c, name)) is None else error for name in ERRORS] for c in candidates]
     columns = {
         "rank": torch.tensor([c.rank for c in candidates], dtype=torch.int64),
-        "error": torch.tensor([c.error for c in candidates], dtype=torch.float64),
-        "damage": torch.tensor([c.damage for c in candidates], dtype=torch.float64),
+        "errors": torch.tensor(rows, dtype=torch.float64),
     }
     return Piece(columns, candidates[0].form if candidates else "")
 
@@ -161,7 +201,15 @@ def _menu(trace: Trace, candidates: Mapping[str, tuple[Candidate, ...]], metric:
     return Menu(trace.sites, candidates, params=trace.params, macs=trace.macs, bytes=trace.bytes, metric=metric)
 
 
-def _priced(site: Site, form: str, rank: Rank, error: float = 0.0, damage: float = 0.0) -> Candidate:
+def _priced(
+    site: Site,
+    form: str,
+    rank: Rank,
+    *,
+    error: float = 0.0,
+    held_out: float | None = None,
+    nats: float | None = None,
+) -> Candidate:
     """A candidate with the costs of its form and rank."""
     return Candidate(
         site=site.name,
@@ -171,7 +219,9 @@ def _priced(site: Site, form: str, rank: Rank, error: float = 0.0, damage: float
         macs=site_macs(site, form, rank),
         bytes=site_bytes(site, form, rank),
         error=error,
-        damage=damage,
+        damage=(error if held_out is None else held_out) * len(site.modules),
+        held_out=held_out,
+        nats=nats,
     )
 
 
@@ -180,30 +230,21 @@ def dense_candidate(site: Site) -> Candidate:
     return _priced(site, DENSE, ())
 
 
-def _candidates(
-    site: Site, form: Decomposition, problem: Problem, held_out: Problem | None, ranks: Sequence[Rank]
-) -> list[Candidate]:
+def _candidates(site: Site, form: Decomposition, norms: _Norms, ranks: Sequence[Rank]) -> list[Candidate]:
     found = []
-    for fitted in fit_path(form, site.layer, problem, ranks, steps=MENU_STEPS, brief=True):
-        approximation = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
-        damage = _damage(site, held_out or problem, approximation)
-        found.append(_priced(site, form.name, fitted.rank, fitted.error, damage))
+    for fitted in fit_path(form, site.layer, norms.fit, ranks, steps=MENU_STEPS, brief=True):
+        approximation = form.reconstruct(fitted.factors).reshape(norms.fit.weight.shape)
+        found.append(_priced(site, form.name, fitted.rank, **norms.errors(approximation, fitted.error)))
     return found
-
-
-def _damage(site: Site, problem: Problem, approximation: Tensor) -> float:
-    """What adds up over sites: nats where the norm knows the loss, else relative errors."""
-    if problem.left is not None:
-        return float(problem.squared_norm(problem.weight - approximation)) / 2
-    return problem.relative(approximation) * len(site.modules)  # a stack counts as often as it has layers
 
 
 def _interpolated(
     site: Site, form: Decomposition, fitted: Sequence[Candidate], ranks: Collection[Rank]
 ) -> list[Candidate]:
-    """Candidates between the fitted ones: the logarithms of error and damage run straight over the parameters."""
+    """Candidates between the fitted ones: the logarithms of errors run straight over the parameters."""
     known = np.array([c.params for c in fitted], dtype=float)
     order = np.argsort(known)
+    known_errors = [name for name in ERRORS if fitted and getattr(fitted[0], name) is not None]
 
     def at(params: int, name: str) -> float:
         logs = np.log(np.maximum([getattr(c, name) for c in fitted], TINY))
@@ -213,7 +254,7 @@ def _interpolated(
     for rank in sorted(ranks):
         params = site_params(site, form.name, rank)
         if known.min() < params < known.max():
-            found.append(_priced(site, form.name, rank, at(params, "error"), at(params, "damage")))
+            found.append(_priced(site, form.name, rank, **{name: at(params, name) for name in known_errors}))
     return found
 
 

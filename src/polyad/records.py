@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from polyad.layers import LayerSpec, Size
 from polyad.steps import Step
+from polyad.storage import itemsize
 
 Rank = tuple[int, ...]
 
@@ -23,11 +23,6 @@ class Record(BaseModel):
     """A frozen value that knows its JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def itemsize(dtype: str) -> int:
-    """Bytes of one element of a type such as "float32"."""
-    return getattr(torch, dtype).itemsize
 
 
 class Run(Record):
@@ -178,9 +173,13 @@ class Preprocessing(Record):
 class Candidate(Record):
     """One way to carry one site: its cost, and the damage it is predicted to do.
 
-    `error` is relative in the norm that the fit minimises; `damage` is what allocators add up: the relative output
-    error on held-out inputs where there are any, else `error`; in the curvature norm nats. `bytes` are those on disk,
-    `memory` the peak of the network's activations while the site runs, where a budget asks for it.
+    Attributes:
+        error: relative, in the norm that the fit minimises.
+        damage: what allocators add up; before `assess` the relative error of its layers summed.
+        held_out: the error on inputs that no fit has seen, or None.
+        nats: what the curvature of the network predicts for the divergence of its outputs, where gradients are known.
+        bytes: on disk.
+        memory: the peak of the network's activations while the site runs, where a budget asks for it.
     """
 
     site: str
@@ -192,6 +191,13 @@ class Candidate(Record):
     damage: float
     bytes: int = 0
     memory: int = 0
+    held_out: float | None = None
+    nats: float | None = None
+
+    @property
+    def unseen_error(self) -> float:
+        """The relative error on held-out inputs where there are any, else on those of the fit."""
+        return self.error if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,7 @@ class Menu:
     `params`, `macs` and `bytes` are those of the whole network. `memory` is the peak of its activations where a budget
     asks for it, `memory_elsewhere` the peak while no site runs: what no candidate changes.
     `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
+    `metric` is the norm of the fits, `damage` what the damages of its candidates are.
     """
 
     sites: tuple[Site, ...]
@@ -212,6 +219,7 @@ class Menu:
     memory: int = 0
     memory_elsewhere: int = 0
     suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    damage: str = "relative"
 
     def fixed(self, unit: str) -> int:
         """The cost of what no candidate changes."""
@@ -246,6 +254,7 @@ class Plan(Record):
     version: int = PLAN_VERSION
     model: str = ""
     metric: str
+    damage: str = "relative"
     allocator: str
     budget: str
     choices: tuple[Choice, ...]

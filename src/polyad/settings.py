@@ -12,6 +12,7 @@ class Options(TypedDict, total=False):
 
     forms: Sequence[str] | None
     metric: str
+    damage: str | None
     allocator: str
     floor: float
     recover: str
@@ -32,6 +33,7 @@ class Settings(Record):
         forms: names of the forms on the menu, variants among them ("block_term/4"), or ("all",); by default those that
             `polyad forms` marks.
         metric: the norm of the fits, "inputs", "curvature", "weights" ... (`polyad metrics`).
+        damage: what makes the errors of different layers comparable (`polyad damages`); by default what `assess` says.
         allocator: how the budget is spent.
         floor: the least share of a layer's parameters that is kept, from 0 to 1.
         recover: the recovery level.
@@ -50,6 +52,7 @@ class Settings(Record):
 
     forms: tuple[str, ...] | None = None
     metric: str = "inputs"
+    damage: str | None = None
     allocator: str = "knapsack"
     floor: float = 0.0
     recover: str = "statistics"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,3 +20,8 @@ def saved_bytes(model: nn.Module) -> int:
     """Bytes of the tensors that `polyad.save` writes; its file has a header of names and shapes in front of them."""
     state = model.state_dict()
     return sum(state[name].nbytes for name in set(owners(state).values()))
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one element of a type such as "float32"."""
+    return getattr(torch, dtype).itemsize

@@ -35,6 +35,7 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
     choices = tuple(_choice(site, selection[site.name], menu.candidates[site.name]) for site in menu.sites)
     return Plan(
         metric=menu.metric,
+        damage=menu.damage,
         allocator=allocator,
         budget=str(budget),
         choices=choices,
@@ -157,7 +158,7 @@ def _why(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> str:
         return "its parameters count for more than those of other layers" if others else "no form carries it with less"
     if len(options) == 1:
         return "given"
-    text = f"{taken.form} predicted to err {taken.damage:.3g} at {taken.params / site.params:.0%}"
+    text = f"{taken.form} with a damage of {taken.damage:.3g} at {taken.params / site.params:.0%}"
     rivals = [option for option in others if option.params <= taken.params]
     if not rivals:
         return text + "; no other form is as small"

@@ -160,10 +160,7 @@ def evaluate(
     model: o.Model,
     data: o.Data,
     weights: o.Weights = None,
-    original: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
-    ] = None,
+    original: o.Original = None,
     reference: Annotated[
         str | None,
         typer.Option("--reference", metavar="MODEL", help="The original network, to measure divergence from."),
@@ -192,10 +189,7 @@ def evaluate(
 def benchmark(
     model: o.Model,
     weights: o.Weights = None,
-    original: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
-    ] = None,
+    original: o.Original = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one run.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=3, help="Timed runs of each network, in turn.")] = 30,
     input_size: Annotated[
@@ -267,6 +261,12 @@ def presets(
 def metrics(as_json: o.Json = False) -> None:
     """The norms in which an error can count."""
     _answer("listing", what="metrics", as_json=as_json)
+
+
+@app.command()
+def damages(as_json: o.Json = False) -> None:
+    """What makes the errors of different layers comparable, so that they can be added up."""
+    _answer("listing", what="damages", as_json=as_json)
 
 
 @app.command()

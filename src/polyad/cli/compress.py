@@ -100,7 +100,9 @@ def tell(source: ModelSource, data: Data, quiet: bool) -> None:
 
 def summary(report: Report) -> dict[str, Any]:
     """What --json prints."""
-    found = report.model_dump(include={"model", "budget", "metric", "allocator", "recovery", "sites", "refused"})
+    found = report.model_dump(
+        include={"model", "budget", "metric", "damage", "allocator", "recovery", "sites", "refused"}
+    )
     for name in ("params", "macs", "bytes", "memory"):
         if (amount := getattr(report, name)) is not None:
             found[name] = amount.model_dump() | {"kept": amount.kept}

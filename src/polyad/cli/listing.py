@@ -1,4 +1,4 @@
-"""`polyad forms | allocators | presets | metrics | zoo`: what there is, one line each."""
+"""`polyad forms | allocators | presets | metrics | damages | zoo`: what there is, one line each."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from rich.table import Table
 
 from polyad.allocators.base import ALLOCATORS
 from polyad.cli.console import console, print_json, say
+from polyad.damages.base import DAMAGES
 from polyad.decompositions.base import FORMS
 from polyad.metrics import METRICS
 from polyad.presets import PRESETS
@@ -39,6 +40,9 @@ def _rows(what: str) -> list[dict[str, Any]]:
     if what == "metrics":
         norms = [METRICS[name] for name in METRICS]
         return [{"name": one.name, "summary": one.summary, "source": one.source} for one in norms]
+    if what == "damages":
+        judged = [DAMAGES[name] for name in DAMAGES]
+        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in judged]
     return [{"name": name, "summary": ZOO[name].summary, "source": ZOO[name].source} for name in ZOO]
 
 

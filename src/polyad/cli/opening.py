@@ -118,6 +118,7 @@ def chosen_settings(
     *,
     forms: str | None,
     metric: str,
+    damage: str | None,
     allocator: str,
     floor: str | None = None,
     recover: str = "none",
@@ -134,6 +135,7 @@ def chosen_settings(
     return settings_of(
         forms=form_names(forms),
         metric=metric,
+        damage=damage,
         allocator=allocator,
         floor=0.0 if floor is None else parse_share("floor", floor),
         recover=recover,

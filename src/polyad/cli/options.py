@@ -28,6 +28,10 @@ Weights = Annotated[
         help="State dict (.pth .pt .th .safetensors .npz), or .bin of llama2.c; never executes code.",
     ),
 ]
+Original = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="What a folder was made from, where that is a file of your own."),
+]
 Data = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA_HELP, show_default=False)]
 MaybeData = Annotated[str | None, typer.Option("--data", metavar="DATA", help=DATA_HELP, show_default=False)]
 Calibration = Annotated[
@@ -68,6 +72,13 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         help="Norm of the fits: inputs (what the layer sees), curvature, weights ...; see `polyad metrics`.",
+    ),
+]
+Damage = Annotated[
+    str | None,
+    typer.Option(
+        "--damage",
+        help="What makes errors of different layers comparable; measured by default; see `polyad damages`.",
     ),
 ]
 Allocator = Annotated[str, typer.Option("--allocator", help="How the budget is spent; see `polyad allocators`.")]

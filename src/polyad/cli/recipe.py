@@ -18,6 +18,7 @@ KEYS = {
     "forms": "forms",
     "plugin": "plugin",
     "metric": "metric",
+    "damage": "damage",
     "allocator": "allocator",
     "floor": "floor",
     "recover": "recover",
@@ -37,7 +38,7 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "ignore", "fixed", "split", "stack")
+DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "damage", "ignore", "fixed", "split", "stack")
 """What a plan has decided already."""
 
 

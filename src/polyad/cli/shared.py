@@ -14,6 +14,7 @@ def choices(
     forms: o.Forms = None,
     plugin: o.Plugin = None,
     metric: o.Metric = "inputs",
+    damage: o.Damage = None,
     allocator: o.Allocator = "knapsack",
     floor: o.Floor = None,
     samples: o.Samples = 256,

@@ -11,6 +11,7 @@ from polyad.work import Work
 KINDS = {
     "statistics": "statistics of {} layers",
     "menu": "{} parts of the menu",
+    "probe": "{} probes",
     "fit": "{} fits",
     "trial": "{} evaluations",
 }

@@ -56,7 +56,8 @@ def _method(report: Report) -> str:
     lines = [
         "## Method",
         f"Budget: {_plain(report.budget or wording.NONE)}. Layers were fitted in the norm `{report.metric}`,"
-        f" ranks chosen by `{report.allocator}`{rule}, recovery: `{report.recovery or 'none'}`.",
+        f" ranks chosen by `{report.allocator}`{rule} over `{report.damage}` damage,"
+        f" recovery: `{report.recovery or 'none'}`.",
     ]
     if report.recovered:
         lines.append("\n".join(f"- {_plain(note)}" for note in report.recovered))

@@ -51,6 +51,7 @@ def collect(
         model=plan.model or type(evidence.model).__name__,
         budget=plan.budget,
         metric=plan.metric,
+        damage=plan.damage,
         allocator=plan.allocator,
         rule=plan.rule,
         recovery=settings.recover,

@@ -124,25 +124,27 @@ class Problem:
         return Problem(root @ self.weight, self.matrix, rest), {letter: inverse}
 
 
-def problems(site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> tuple[Problem, Problem | None]:
+def problems(
+    site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None, *, fair: bool = True
+) -> tuple[Problem, Problem | None]:
     """The canonical weight (groups, out, in, *kernel) of a site in the norm of the fit, and in that of the held-out
-    inputs."""
+    inputs; `fair`: every layer of a stack counts alike, whatever the energy of its outputs."""
     flat = weight.detach().to("cpu", torch.float64).flatten(2)
     if norm.matrix is None or statistics is None:
-        return _fair(Problem(flat, None), site), None
+        return _fair(Problem(flat, None), site, fair), None
     left = None if norm.left is None else norm.left(site, statistics)
     unseen = held_out_norm(site, statistics)
-    fitted = _fair(Problem(flat, norm.matrix(site, statistics), left), site)
-    return fitted, None if unseen is None else _fair(Problem(flat, unseen, left), site)
+    fitted = _fair(Problem(flat, norm.matrix(site, statistics), left), site, fair)
+    return fitted, None if unseen is None else _fair(Problem(flat, unseen, left), site, fair)
 
 
-def _fair(problem: Problem, site: Site) -> Problem:
+def _fair(problem: Problem, site: Site, wanted: bool) -> Problem:
     """Every layer of a stack counts alike: the error is the mean of their relative errors.
 
     Otherwise a layer with large outputs would be fitted at the cost of those with small ones, which matter as much.
     """
     layers = len(site.modules)
-    if layers == 1:
+    if layers == 1 or not wanted:
         return problem
     products = (problem.weighted(problem.weight) * problem.weight).sum((1, 2))
     energy = products.reshape(layers, -1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)
