@@ -73,14 +73,18 @@ def compared(
     problem: Problem,
     sizes: dict[str, int],
     factors: Sequence[Tensor],
+    *,
+    error: float,
     steps: int,
 ) -> list[Tensor]:
     """Factors good enough to say which form and rank is worth more: a descent that ends where little is gained.
 
     A sum of terms, whose plain starts are far from the best fit in the plain norm of the whitened coordinates, is
     brought nearer to that first: an evaluation there needs no product with C.
+
+    Args:
+        error: relative error of the factors.
     """
-    error = min(1.0, error_of(form, problem, factors))
     shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
     price = PRICES[-1] * error
     if error > SINGLE:
