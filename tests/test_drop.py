@@ -120,7 +120,7 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     images, others = torch.randn(32, 3, 8, 8), torch.randn(64, 3, 8, 8)
     with torch.no_grad():
         labelled = [(others, Net().eval()(others).argmax(1))]
-    options = {"budget": Budget(drop=30), "validation": labelled, "forms": ["svd"], "recover": "none"}
+    options = {"budget": Budget(drop=40), "validation": labelled, "forms": ["svd"], "recover": "none"}
     works = [Work(tmp_path / "work") for _ in range(2)]
     results = [polyad.compress(Net(), images, work=work, **options) for work in works]
     assert works[0].made["trial"] == len(results[0].report.curve) > 2 and not works[1].made
@@ -130,7 +130,7 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     assert free.plan == results[0].plan
     assert polyad.plan(Net(), images, **options) == free.plan.model_copy(update={"model": ""})
     after = polyad.evaluate(free.model, labelled, reference=Net())
-    assert after.difference is not None and -after.difference <= 30
+    assert after.difference is not None and -after.difference <= 40
 
 
 def test_a_drop_needs_labelled_data_of_its_own() -> None:
