@@ -1,5 +1,5 @@
 # make demo     the whole story on built-in data, about a minute, into $(DEMO_OUT)
-# make test     the test suite
+# make test     the test suite, on all cores; PYTEST_OPTIONS="-n 0 -x -k laws" for one process, a part, ...
 # make check    all that CI asks: format, lint, types, imports, tests, documentation
 # make docs     write the pages that come from the code: docs/forms.md and its pictures, docs/budgets.md
 # make format   mend the format and what the linter can mend
@@ -16,6 +16,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
+
+# As many tests at a time as there are cores, each on one thread: more threads would wait for each other.
+PARALLEL := -n auto --dist worksteal
+test: export OMP_NUM_THREADS ?= 1
+test: export OPENBLAS_NUM_THREADS ?= 1
 
 # Removes a folder that Polyad wrote, and no other.
 FORGET_DEMO = if [ -f "$(DEMO_OUT)/plan.json" ]; then rm -r -- "$(DEMO_OUT)"; fi
@@ -41,7 +46,7 @@ demo: $(INSTALLED)
 	$(BIN)/polyad demo --out "$(DEMO_OUT)"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_OPTIONS)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_forms.py

@@ -25,18 +25,23 @@ from polyad.trace import trace
 
 PAIRS = [(form, layer) for form in FORMS for layer in LAYERS]
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
-FEW = ("linear", "embedding", "conv3x3", "conv_grouped", "transposed")
-"""Layers for norms that are a variant of another one: each kind of layer once."""
-
+EACH_KIND = ("linear", "embedding", "conv3x3", "conv_grouped", "transposed")
+PLAIN_AND_GROUPED = ("conv3x3", "conv_grouped")
 VARIANTS = ("inputs_diagonal", "inputs_full", "inputs_modes")
-NORMED = [(*pair, norm) for norm in METRICS for pair in PAIRS if norm not in VARIANTS or pair[1] in FEW]
-WIDE = ("weights", "inputs")
-TYPED = [
-    (*case, dtype)
-    for case in NORMED
-    for dtype in TOLERANCE
-    if case[2] in WIDE or (case[1] in FEW and case[2] not in VARIANTS) or dtype is torch.float32
-]
+"""What a layer is like shows in any norm that weights all its inputs, so the inputs norm alone sees every layer. The
+solver has one way each for no matrix, a matrix and a matrix at the outputs: weights and curvature see each kind of
+layer. The variants of the inputs norm hand it another matrix: a layer with one group and one with several do. Types of
+numbers come in behind the solver: in one norm."""
+
+
+def layers_of(norm: str) -> tuple[str, ...]:
+    if norm == "inputs":
+        return tuple(LAYERS)
+    return PLAIN_AND_GROUPED if norm in VARIANTS else EACH_KIND
+
+
+NORMED = [(form, layer, norm) for norm in METRICS for form in FORMS for layer in layers_of(norm)]
+TYPED = [(*case, dtype) for case in NORMED for dtype in TOLERANCE if case[2] == "inputs" or dtype is torch.float32]
 NO_HALF = ("transposed3d", "conv3d")
 """Layers for which PyTorch has no float16 kernel on the CPU."""
 

@@ -34,8 +34,7 @@ class Batch:
 
     def run(self, model: nn.Module) -> Any:
         """model(*args, **kwargs), the inputs moved to where the model is."""
-        parameter = next(model.parameters(), None)
-        here = self if parameter is None else self.to(parameter.device)
+        here = self.beside(model)
         return model(*here.args, **here.kwargs)
 
     @property
@@ -55,6 +54,11 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
         return self._each(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+
+    def beside(self, model: nn.Module) -> "Batch":
+        """The same batch where the model is."""
+        parameter = next(model.parameters(), None)
+        return self if parameter is None else self.to(parameter.device)
 
     def _each(self, change: Callable[[Any], Any]) -> "Batch":
         return Batch(*tree_map(change, (self.args, self.kwargs, self.labels)))

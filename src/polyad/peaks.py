@@ -86,8 +86,8 @@ def _recorded(model: nn.Module, example: Batch | Call, sites: Sequence[Site]) ->
     one, inputs = example.take(1), []
     if isinstance(one, Batch):  # a copy: a sample cut out of a batch lies in the storage of all of them
         args, kwargs = tree_map(lambda x: x.clone() if torch.is_tensor(x) else x, (one.args, one.kwargs))
-        one = Batch(args, kwargs)
-        inputs = [x for x in tree_iter((args, kwargs)) if torch.is_tensor(x)]
+        one = Batch(args, kwargs).beside(model)  # moved there, they would count twice
+        inputs = [x for x in tree_iter((one.args, one.kwargs)) if torch.is_tensor(x)]
     return recorded(model, one.run, inputs, {name: model.get_submodule(name) for s in sites for name in s.modules})
 
 

@@ -30,7 +30,7 @@ def prepare(model: nn.Module, menu: Menu) -> Menu:
     """The menu with, for each site and form, the parameters at the ranks that EVBMF finds."""
     suggested = {}
     for site in menu.sites:
-        weight = weight_of(model, site)
+        weight = weight_of(model, site).cpu()
         forms = sorted({candidate.form for candidate in menu.candidates[site.name]} - {DENSE})
         suggested[site.name] = {name: _params(site, FORMS[name], weight) for name in forms}
     return replace(menu, suggested=suggested)

@@ -15,6 +15,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from polyad.linalg import solve_positive
+
 RIDGE = {torch.float64: 1e-9, torch.float32: 1e-6}
 """Tikhonov term for terms whose other factors have unit norm: the price of a term's squared norm."""
 
@@ -86,13 +88,8 @@ def _contracted(shared: Tensor, factors: Sequence[Tensor], at: int) -> Tensor:
 def _solved(grams: Sequence[Tensor], product: Tensor) -> Tensor:
     """The best factor (groups, size, rank) for the others: unit columns, whose Gram matrices are `grams`."""
     gram = reduce(torch.mul, grams).clone()
-    ridge = RIDGE[gram.dtype]
-    while True:
-        gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
-        triangle, failed = torch.linalg.cholesky_ex(gram)
-        if not failed.any() or ridge > 1:
-            return torch.cholesky_solve(product.mT, triangle).mT
-        ridge *= 10
+    gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE[gram.dtype])
+    return solve_positive(gram, product.mT).mT
 
 
 def _unit(factor: Tensor) -> Tensor:

@@ -80,19 +80,24 @@ def compared(
     problem: Problem,
     sizes: dict[str, int],
     factors: Sequence[Tensor],
+    *,
+    error: float,
     steps: int,
 ) -> list[Tensor]:
     """Factors good enough to say which form and rank is worth more: a descent that ends where little is gained.
 
     A sum of rank-one terms, whose plain start is far from the best fit in the plain norm of the whitened coordinates,
     is brought nearer to that first: a sweep there takes a sixth of an evaluation with C.
+
+    Args:
+        error: relative error of the factors.
     """
     shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
-    if form.canonical:
+    if form.canonical and error > SINGLE:
         found = in_plain_norm(form, sizes, problem, factors, SWEEPS * steps, BRIEF_GAIN)
         if problem.matrix is None:
             return found
-    error = min(1.0, error_of(form, problem, found))
+        error = error_of(form, problem, found)
     price = PRICES[-1] * error
     if error > SINGLE:
         problem, price = problem.single, max(price, ROUNDING)

@@ -64,7 +64,7 @@ def minimise(
     start = torch.cat([factor.flatten() for factor in factors]).numpy()
     options = {"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": MEMORY, "ftol": 0.0, "gtol": 0.0}
     found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options, callback=stalled)
-    return unpack(found.x)
+    return unpack(found.x if np.isfinite(found.x).all() else start)
 
 
 class Descent:

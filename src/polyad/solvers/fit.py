@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import inf, isfinite, nan
 
+import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
@@ -18,6 +20,7 @@ from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
 from polyad.solvers.problem import Problem, Whitened, along
 from polyad.solvers.search import LEAST_STEPS, PLAIN, best_start
+from polyad.threads import one_thread
 
 INIT = "init"
 """Name of a start that was given."""
@@ -42,6 +45,7 @@ class Fit:
     start: str = PLAIN
 
 
+@one_thread()
 def fit(
     form: Decomposition,
     layer: LayerSpec,
@@ -71,6 +75,7 @@ def fit(
     return fit_path(form, layer, problem, [rank], steps=steps, brief=brief)[0]
 
 
+@one_thread()
 def fit_path(
     form: Decomposition,
     layer: LayerSpec,
@@ -88,17 +93,18 @@ def fit_path(
     for rank in ranks:
         form.check(layer, rank)
     order = None
+    problem, scale = problem.moderate
     if form.reorders:
         order = form.sorted_outputs(problem.weight, layer)
         problem = problem.reordered(order)
     elif problem.left is None and is_matrix_product(form, elimination_of(form)):
-        return _closed(form, layer, problem, ranks)
+        return _closed(form, layer, problem, ranks, scale)
     view = problem.whitened(form, layer)
     fits, previous = [], None
     for rank in ranks:
         fit_one = _compared_one if brief else _fit_one
         previous = fit_one(form, layer, view, rank, previous, steps)
-        factors = form.balanced(layer, _applied(form, view.undo, previous.factors))
+        factors = form.balanced(layer, _scaled(_applied(form, view.undo, previous.factors), scale))
         fits.append(
             Fit(rank, (*factors, order) if order is not None else tuple(factors), previous.error, previous.start)
         )
@@ -110,26 +116,27 @@ def _continued(
 ) -> Fit:
     """Refined from given factors; for a form that reorders in their order of the outputs."""
     form.check(layer, rank)
+    problem, scale = problem.moderate
     factors, order = list(init), None
     if form.reorders:
         *factors, order = init
         problem = problem.reordered(order)
     elif problem.left is None and is_matrix_product(form, elimination_of(form)):
-        return _closed(form, layer, problem, [rank])[0]
+        return _closed(form, layer, problem, [rank], scale)[0]
     view = problem.whitened(form, layer)
-    here = _measured(form, view, rank, _applied(form, view.factors, factors), INIT)
+    here = _measured(form, view, rank, _scaled(_applied(form, view.factors, factors), 1 / scale), INIT)
     better = _measured(form, view, rank, _refined(form, layer, view.problem, here.factors, steps), INIT)
-    best = _bounded(form, layer, view, min(here, better, key=lambda one: one.error), 1.0, steps)
-    best = min(here, best, key=lambda one: one.error)
-    found = form.balanced(layer, _applied(form, view.undo, best.factors))
+    best = _bounded(form, layer, view, min(here, better, key=_error), 1.0, steps)
+    best = min(here, best, key=_error)
+    found = form.balanced(layer, _scaled(_applied(form, view.undo, best.factors), scale))
     return Fit(rank, (*found, order) if order is not None else tuple(found), best.error, INIT)
 
 
-def _closed(form: Decomposition, layer: LayerSpec, problem: Problem, ranks: Sequence[Rank]) -> list[Fit]:
+def _closed(form: Decomposition, layer: LayerSpec, problem: Problem, ranks: Sequence[Rank], scale: float) -> list[Fit]:
     """All ranks of a matrix factorisation at once."""
     found = output_components(form, problem, [form.factor_shapes(layer, rank) for rank in ranks])
     return [
-        Fit(rank, tuple(form.balanced(layer, factors)), error)
+        Fit(rank, tuple(form.balanced(layer, _scaled(factors, scale))), error)
         for rank, (factors, error) in zip(ranks, found, strict=True)
     ]
 
@@ -138,7 +145,7 @@ def _fit_one(
     form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, previous: Fit | None, steps: int
 ) -> Fit:
     """The best of the plain start and its refinement; grown from the smaller rank where that is better."""
-    start = _measured(form, view, rank, form.start(view.target, rank))
+    start = _no_worse_than_zero(form, view, _measured(form, view, rank, form.start(view.target, rank)))
     plain = view.problem.matrix is None and view.problem.left is None
     if start.error < EXACT or (plain and form.start_is_optimal):
         return start
@@ -153,7 +160,7 @@ def _fit_one(
         found.append(origin)
     better = _refined(form, layer, view.problem, origin.factors, steps)
     found.append(_measured(form, view, rank, better, origin.start))
-    best = min(found, key=lambda one: one.error)
+    best = min(found, key=_error)
     return _bounded(form, layer, view, best, previous.error if previous else 1.0, steps)
 
 
@@ -175,17 +182,23 @@ def _compared_one(
         factors = grow(form, layer, view, previous.factors, rank)
     else:
         factors = [factor.double() for factor in form.start(view.target.float(), rank)]
-    split = elimination_of(form)
+    start = _no_worse_than_zero(form, view, Fit(rank, tuple(factors), error_of(form, view.problem, factors)))
+    found = start
     plain = view.problem.matrix is None and view.problem.left is None
-    if split is None or view.problem.left is not None:
-        factors = Descent(form, view.problem).refine(factors, steps, BRIEF)
-    elif not plain or (steps and not form.start_is_optimal):
-        factors = compared(form, split, view.problem, form.sizes(layer), factors, steps)
-    found = Fit(rank, tuple(factors), error_of(form, view.problem, factors))
+    if start.error >= EXACT and (not plain or (steps and not form.start_is_optimal)):
+        factors = _briefly(form, layer, view, start, steps)
+        found = min(start, Fit(rank, tuple(factors), error_of(form, view.problem, factors)), key=_error)
     if previous is None or found.error <= previous.error:
         return found
     larger = padded(previous.factors, form.factor_shapes(layer, rank))
     return found if larger is None else Fit(rank, tuple(larger), previous.error)
+
+
+def _briefly(form: Decomposition, layer: LayerSpec, view: Whitened, start: Fit, steps: int) -> list[Tensor]:
+    split = elimination_of(form)
+    if split is None or view.problem.left is not None:
+        return Descent(form, view.problem).refine(start.factors, steps, BRIEF)
+    return compared(form, split, view.problem, form.sizes(layer), start.factors, error=start.error, steps=steps)
 
 
 def _searchable(form: Decomposition, view: Whitened, start: Fit) -> bool:
@@ -224,6 +237,35 @@ def _refined(
 def _measured(form: Decomposition, view: Whitened, rank: Rank, factors: Sequence[Tensor], start: str = PLAIN) -> Fit:
     error = view.problem.relative(form.contracted(factors).reshape(view.problem.weight.shape))
     return Fit(rank, tuple(factors), error, start)
+
+
+def _error(found: Fit) -> float:
+    """The error as a key: one that is no number is the worst."""
+    return found.error if isfinite(found.error) else inf
+
+
+def _no_worse_than_zero(form: Decomposition, view: Whitened, found: Fit) -> Fit:
+    """A start that errs more than zeros would, as one from the plain norm may, at the multiple of it that errs least.
+
+    For W^ that is <W, W^> / <W^, W^> in the norm, which leaves 1 - <W, W^>^2 / (<W, W> <W^, W^>) of the error.
+    """
+    if found.error <= 1:
+        return found
+    approximation = form.contracted(found.factors).reshape(view.problem.weight.shape)
+    weighted = view.problem.weighted(approximation)
+    along, length = float((weighted * view.problem.weight).sum()), float((weighted * approximation).sum())
+    share = along / length if isfinite(along) and isfinite(length) and length > 0 else nan
+    if isfinite(share):
+        scaled = _measured(form, view, found.rank, _scaled(found.factors, share), found.start)
+        if scaled.error <= 1:
+            return scaled
+    zeros = tuple(torch.zeros_like(factor) for factor in found.factors)
+    return Fit(found.rank, zeros, 1.0 if view.problem.energy > 0 else 0.0, found.start)
+
+
+def _scaled(factors: Sequence[Tensor], scale: float) -> tuple[Tensor, ...]:
+    """A multiple of the weight that factors stand for."""
+    return tuple(factors) if scale == 1 else (factors[0] * scale, *factors[1:])
 
 
 def _applied(form: Decomposition, changes: Mapping[str, Tensor], factors: Sequence[Tensor]) -> tuple[Tensor, ...]:

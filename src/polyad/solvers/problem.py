@@ -13,6 +13,7 @@ Where groups share that factor their mean G is taken out, and what is left of ea
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import log2
 
 import torch
 from torch import Tensor
@@ -20,12 +21,19 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.digests import digest
 from polyad.layers import LayerSpec
-from polyad.linalg import matrix_power, symmetric
+from polyad.linalg import lifted, matrix_power, symmetric
 from polyad.metrics import Metric, held_out_norm
 from polyad.records import Site, Statistics
 
 WHITENING_FLOOR = 1e-4
 """Modes are not whitened beyond this share of their strongest direction: a start, not the solution, depends on it."""
+
+
+LIFT = 1e-12
+"""What a norm is lifted by before it is whitened, relative to its mean eigenvalue."""
+
+SMALLEST = 1e-6
+"""A weight or norm whose largest entry lies between this and its inverse is left as it is."""
 
 
 def times(rows: Tensor, matrix: Tensor | None) -> Tensor:
@@ -56,9 +64,30 @@ class Problem:
 
     @cached_property
     def single(self) -> "Problem":
-        """The same in float32, for descents: products take half the time."""
+        """The same in float32, for descents: products take half the time.
+
+        C is lifted by what rounding may take from its smallest eigenvalues, or weights would grow where they are
+        negative.
+        """
         matrix, left = (None if norm is None else norm.float() for norm in (self.matrix, self.left))
+        if matrix is not None and matrix.dim() == 3:
+            matrix = lifted(matrix, torch.finfo(matrix.dtype).eps * matrix.abs().sum(-1).amax(-1))
         return Problem(self.weight.float(), matrix, left)
+
+    @cached_property
+    def moderate(self) -> tuple["Problem", float]:
+        """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
+        be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
+        the plain norm takes its place."""
+        scale = _power_of_two(self.weight)
+        weight, matrix, left = self.weight / scale, _moderate(self.matrix), _moderate(self.left)
+        found = Problem(weight, matrix, left)
+        if found.energy == 0 and weight.any():
+            return Problem(weight, None), scale
+        if matrix is not None and not SMALLEST < found.energy < 1 / SMALLEST:
+            found = Problem(weight, matrix / _power_of_two(torch.tensor(found.energy)), left)
+        same = scale == 1 and found.matrix is self.matrix and left is self.left
+        return (self if same else found), scale
 
     @cached_property
     def digest(self) -> str:
@@ -147,8 +176,10 @@ def _fair(problem: Problem, site: Site, wanted: bool) -> Problem:
     if layers == 1 or not wanted:
         return problem
     products = (problem.weighted(problem.weight) * problem.weight).sum((1, 2))
-    energy = products.reshape(layers, -1).sum(1).clamp_min(torch.finfo(torch.float64).tiny)
-    share = (1 / energy).repeat_interleave(len(products) // layers)
+    energy = products.reshape(layers, -1).sum(1)
+    alive = energy[energy > 0]
+    typical = alive.mean() if len(alive) else torch.ones_like(energy[0])  # for layers of zeros, which are to stay zero
+    share = (1 / torch.where(energy > 0, energy, typical)).repeat_interleave(len(products) // layers)
     if problem.matrix is None:
         return Problem(problem.weight, share.unsqueeze(1).expand(-1, problem.weight.shape[2]).contiguous())
     scaled = problem.matrix * share.reshape(-1, *(1,) * (problem.matrix.dim() - 1))
@@ -190,7 +221,10 @@ def _whiten(
     diagonal = problem.matrix.dim() == 2
     groups, out, n = problem.weight.shape
     weight = problem.weight.reshape(groups, out, *sizes)
-    matrix = problem.matrix.reshape(groups, *sizes * (1 if diagonal else 2))
+    matrix = problem.matrix
+    if not diagonal:  # rounding of the transformations is not to leave negative eigenvalues
+        matrix = lifted(matrix, LIFT * matrix.diagonal(dim1=-2, dim2=-1).mean(-1))
+    matrix = matrix.reshape(groups, *sizes * (1 if diagonal else 2))
     undo = {}
     for axis, (letter, _) in enumerate(modes):
         if letter not in single:
@@ -228,6 +262,17 @@ def _powers(moment: Tensor, exponent: float) -> Tensor:
         return matrix_power(moment, exponent, WHITENING_FLOOR)
     largest = moment.amax(-1, keepdim=True)
     return torch.where(largest > 0, moment.clamp_min(WHITENING_FLOOR * largest), torch.ones_like(moment)) ** exponent
+
+
+def _moderate(norm: Tensor | None) -> Tensor | None:
+    scale = 1.0 if norm is None else _power_of_two(norm)
+    return norm if norm is None or scale == 1 else norm / scale
+
+
+def _power_of_two(tensor: Tensor) -> float:
+    """The power of two next to the largest entry; 1 where that is moderate, or zero."""
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    return 1.0 if largest == 0 or SMALLEST < largest < 1 / SMALLEST else 2.0 ** round(log2(largest))
 
 
 def along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:

@@ -13,12 +13,14 @@ fit of bounded norm that Phan et al. (ECCV 2020, error-preserving correction) lo
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
+from polyad.linalg import solve_positive
 from polyad.solvers.descent import THOROUGH, Patience, minimise
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem, times
@@ -54,6 +56,15 @@ class Projection:
         self.weight = problem.weight
         self.weighted = times(self.weight, problem.matrix)
         self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
+
+    @cached_property
+    def rounding(self) -> Tensor:
+        """Squared norm in C (groups or 1, 1, 1) that a row of length one may have by rounding alone."""
+        matrix = self.problem.matrix
+        if matrix is None:
+            return self.weight.new_zeros(1, 1, 1)
+        largest = matrix.abs().amax(-1) if matrix.dim() == 2 else matrix.abs().sum(-1).amax(-1)
+        return torch.finfo(matrix.dtype).eps * largest.view(-1, 1, 1)
 
     @property
     def work(self) -> int:
@@ -96,12 +107,17 @@ class Projection:
         return factors
 
     def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor."""
+        """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor.
+
+        A row whose norm in C is rounding, since C sees nothing of it, has the scale 0 and takes no part.
+        """
         weighted = times(rows, self.problem.matrix)
         squared = (rows * weighted).sum(-1, keepdim=True)
+        rounding = self.rounding * rows.square().sum(-1, keepdim=True)
         if self.split.one:
-            squared = squared.sum(0, keepdim=True)
-        scale = squared.clamp_min(torch.finfo(rows.dtype).tiny).rsqrt()
+            squared, rounding = squared.sum(0, keepdim=True), rounding.sum(0, keepdim=True)
+        seen = squared > rounding.clamp_min(torch.finfo(rows.dtype).tiny)
+        scale = torch.where(seen, squared, torch.ones_like(squared)).rsqrt() * seen
         return rows * scale, weighted * scale, scale
 
     def _solve(self, unit: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +126,7 @@ class Projection:
         if self.split.one:
             gram, overlap = gram.sum(0, keepdim=True), overlap.sum(0, keepdim=True)
         gram.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
-        return torch.cholesky_solve(overlap, torch.linalg.cholesky(gram)), overlap
+        return solve_positive(gram, overlap), overlap
 
 
 def _gram_times(a: Tensor, b: Tensor) -> Tensor:

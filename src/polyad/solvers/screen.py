@@ -27,7 +27,7 @@ def ranks_within(form: Decomposition, layer: LayerSpec, problem: Problem, shares
     """`form.ranks`; a form with a single rank has nothing to weigh, so nothing is whitened for it."""
     if len(form.rank_letters(layer)) == 1:
         return form.ranks(layer, problem.weight.reshape(-1, *form.sizes(layer).values()), shares)
-    return form.ranks(layer, problem.whitened(form, layer).target, shares)
+    return form.ranks(layer, problem.moderate[0].whitened(form, layer).target, shares)
 
 
 def _error(form: Decomposition, layer: LayerSpec, problem: Problem) -> float:
