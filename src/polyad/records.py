@@ -119,10 +119,10 @@ class Statistics:
         moment: (groups, n, n) float64, E[x x']; (groups, n), its diagonal, for the one-hot rows of an embedding.
         held_out: the same moment over images that no fit looks at, or None.
         held_out_mean: likewise.
-        noise: (groups,) sum of the squared errors that the entries of `moment` off its diagonal are expected to have,
-            as correlations; None for a diagonal, and where a single sample says nothing of it.
+        noise: (groups,) sum of the squared errors that the entries of `moment` off its diagonal are expected to have, as
+            correlations; None for a diagonal, and for a single sample.
         curvature: (groups, out, out) float64, second moment of the gradients at the outputs, summed over the positions
-            of a sample, labels drawn from the network's own prediction; None where nothing asked for it.
+            of a sample, labels drawn from the network's own prediction; or None.
     """
 
     count: int
@@ -144,8 +144,7 @@ class Pairs:
         moment: (groups, n, n), E[x x'].
         lack: (groups, out), E[e], e what is wanted of its output less what the original layer makes of x.
         cross: (groups, out, n), E[e x'].
-        energy: (groups, out), E[e^2].
-        noise: as in `Statistics`.
+        energy: (groups, out), E[e^2]; noise: as in `Statistics`.
     """
 
     count: int
@@ -204,10 +203,9 @@ class Candidate(Record):
 class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
-    `params`, `macs` and `bytes` are those of the whole network. `memory` is the peak of its activations where a budget
-    asks for it, `memory_elsewhere` the peak while no site runs: what no candidate changes.
+    `params`, `macs` and `bytes` are those of the whole network; `metric` is the norm of the fits, `damage` what damages
+    are. `memory` is the peak of activations where a budget asks for it, `memory_elsewhere` that while no site runs.
     `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
-    `metric` is the norm of the fits, `damage` what the damages of its candidates are.
     """
 
     sites: tuple[Site, ...]
