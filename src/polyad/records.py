@@ -119,8 +119,8 @@ class Statistics:
         moment: (groups, n, n) float64, E[x x']; (groups, n), its diagonal, for the one-hot rows of an embedding.
         held_out: the same moment over images that no fit looks at, or None.
         held_out_mean: likewise.
-        noise: (groups,) sum of the squared errors that the entries of `moment` off its diagonal are expected to have, as
-            correlations; None for a diagonal, and for a single sample.
+        noise: (groups,) sum of the squared errors that correlations in `moment` are expected to have; None for a
+            diagonal, and for a single sample.
         curvature: (groups, out, out) float64, second moment of the gradients at the outputs, summed over the positions
             of a sample, labels drawn from the network's own prediction; or None.
     """
