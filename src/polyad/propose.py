@@ -120,12 +120,13 @@ def _options(site: Site, norms: _Norms, settings: Settings, work: Work) -> list[
             return [dense_candidate(site)]
         make = partial(_candidates, site, FORMS[name], norms, [rank])
         return _remembered(work, site, norms, (FORMS[name], rank), make)
-    candidates = [dense_candidate(site)]
-    for family in FORMS.menu(settings.forms):
+    families = FORMS.menu(settings.forms)
+    ladders: dict[str, list[Candidate]] = {}
+    for family in sorted(families, key=lambda family: family.view):  # those of one view share its whitening
         make = partial(_ladder, site, family, norms, settings.round_to)
         found = _remembered(work, site, norms, (family, settings.round_to, SHARES, BETWEEN), make)
-        candidates += [c for c in found if c.params < site.params or c.macs < site.macs]
-    return candidates
+        ladders[family.name] = [c for c in found if c.params < site.params or c.macs < site.macs]
+    return [dense_candidate(site), *(candidate for family in families for candidate in ladders[family.name])]
 
 
 def _ladder(site: Site, family: Decomposition, norms: _Norms, round_to: int) -> list[Candidate]:

@@ -32,6 +32,9 @@ WHITENING_FLOOR = 1e-4
 LIFT = 1e-12
 """What a norm is lifted by before it is whitened, relative to its mean eigenvalue."""
 
+WIDE = 1 << 26
+"""Bytes of a norm from which on only one view of it, a copy, is kept at a time."""
+
 SMALLEST = 1e-6
 """A weight or norm whose largest entry lies between this and its inverse is left as it is."""
 
@@ -132,6 +135,8 @@ class Problem:
         outputs = tuple((letter, sizes[letter]) for letter in form.outputs)
         key = (modes, frozenset(single), outputs, any(form.shared))
         if key not in self._whitened:
+            if self.matrix is not None and self.matrix.nbytes > WIDE:
+                self._whitened.clear()
             own = form.outputs if len(outputs) == 1 and form.outputs in single else None
             problem, undo = self._without_left(own, together=any(form.shared))
             found = _whiten(problem, modes, single, tuple(size for _, size in outputs), any(form.shared))
