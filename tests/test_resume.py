@@ -123,6 +123,7 @@ def test_a_plan_is_resumed_too(polyad: Polyad, own: Own, whole: Path, killed: Pa
 
 def test_what_is_not_unfinished_work_stays(polyad: Polyad, own: Own, killed: Path) -> None:
     (killed / "notes.txt").write_text("mine")
+    (killed / ".tmpi1DQA8").write_text("half of a piece, as safetensors leaves it where it is killed")
     assert polyad(*request(own, killed.with_name("small"), "--resume")).code == 0
     assert [path.name for path in killed.iterdir()] == ["notes.txt"]
 

@@ -30,7 +30,8 @@ VERSION = 1
 """Raised when the same content gives another piece of work: another solver, other fields."""
 
 SUFFIX, DRAFT = ".safetensors", ".part"
-OURS = re.compile(r"[a-z]+-[0-9a-f]{64}(\.safetensors|\..+\.part)")
+OURS = re.compile(r"[a-z]+-[0-9a-f]{64}(\.safetensors|\..+\.part)|\.tmp[0-9A-Za-z]{6}")
+"""Names of pieces of work, of their drafts, and of what safetensors leaves where it is killed while it writes one."""
 
 
 @dataclass(frozen=True)
