@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,23 @@ def write(name: str, rows: list[dict[str, Any]], seed: int, out: Path | None = N
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"provenance": provenance(seed), "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def each_alone(name: str, measure: Callable[[str], dict[str, Any]], cases: Iterable[str], seed: int) -> None:
+    """Measure every case in a process of its own, since peak memory belongs to a process; print and write the rows.
+
+    Called by a script's `main`: with `--one CASE` that is what it does and nothing else.
+    """
+    if sys.argv[1:2] == ["--one"]:
+        sys.stdout.write(json.dumps(measure(sys.argv[2])))
+        return
+    rows = []
+    for case in cases:
+        command = [sys.executable, sys.argv[0], "--one", case]
+        rows.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
+        sys.stdout.write(f"{rows[-1]}\n")
+        sys.stdout.flush()
+        write(name, rows, seed)
 
 
 def _lines(path: str) -> list[str]:

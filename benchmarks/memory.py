@@ -6,15 +6,12 @@ Each layer is a process of its own. The statistics (the second moment of the inp
 is what they take, `peak` what the process takes at most, PyTorch included.
 """
 
-import json
 import resource
-import subprocess
-import sys
 from time import perf_counter
 from typing import Any
 
 import torch
-from common import write
+from common import each_alone
 from torch import nn
 
 from polyad.batches import Batch
@@ -61,18 +58,5 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--one"]:
-        sys.stdout.write(json.dumps(measure(sys.argv[2])))
-        return
-    rows = []
-    for name in LAYERS:
-        run = subprocess.run([sys.executable, __file__, "--one", name], stdout=subprocess.PIPE, check=True, text=True)
-        rows.append(json.loads(run.stdout))
-        sys.stdout.write(f"{rows[-1]}\n")
-        sys.stdout.flush()
-        write("memory", rows, SEED)
-
-
 if __name__ == "__main__":
-    main()
+    each_alone("memory", measure, LAYERS, SEED)

@@ -7,16 +7,14 @@ so that its peak memory is its own. `floor` is the time that one evaluation of e
 method that looks at the full norm (rows times C, times the weight) at the measured rate of float32 matrix products.
 """
 
-import json
 import resource
-import subprocess
 import sys
 from math import prod
 from time import perf_counter, process_time
 from typing import Any
 
 import torch
-from common import write
+from common import each_alone
 from shaped import GPT2Small, resnet50
 from torch import Tensor, nn
 
@@ -102,18 +100,5 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--one"]:
-        sys.stdout.write(json.dumps(measure(sys.argv[2])))
-        return
-    rows = []
-    for name in sys.argv[1:]:
-        run = subprocess.run([sys.executable, __file__, "--one", name], stdout=subprocess.PIPE, check=True, text=True)
-        rows.append(json.loads(run.stdout))
-        sys.stdout.write(f"{rows[-1]}\n")
-        sys.stdout.flush()
-        write("menu", rows, SEED)
-
-
 if __name__ == "__main__":
-    main()
+    each_alone("menu", measure, sys.argv[1:], SEED)

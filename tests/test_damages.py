@@ -100,7 +100,7 @@ def test_same_question_same_answer_and_nothing_is_changed(name: str, made: tuple
 
 
 def test_a_probe_is_what_a_rebuilt_network_does(made: tuple[Menu, Ground], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polyad.damages.probes.LARGEST_SCALE", 1.0)  # rows as they are, as `rebuild` leaves them
+    monkeypatch.setattr("polyad.channels.LARGEST_SCALE", 1.0)  # rows as they are, as `rebuild` leaves them
     menu, ground = made
     found = probe(menu, ground, (0.35,))
     for site in menu.sites:

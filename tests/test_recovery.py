@@ -8,13 +8,13 @@ from torch import nn
 
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
+from polyad.channels import LARGEST_SCALE
 from polyad.errors import BudgetError
 from polyad.evaluation import divergence, outputs
 from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import Plan
 from polyad.recovery.base import RECOVERIES, Lesson
-from polyad.recovery.statistics import LARGEST_SCALE
 from polyad.trace import trace
 
 

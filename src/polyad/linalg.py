@@ -18,10 +18,10 @@ def eigh_descending(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return values.flip(-1).clamp_min(0), vectors.flip(-1)
 
 
-def lifted(matrix: Tensor, shares: Tensor) -> Tensor:
-    """Symmetric matrices (groups, n, n) with shares (groups,) of the identity added."""
+def raised(matrix: Tensor, amounts: Tensor | float) -> Tensor:
+    """Matrices (groups, n, n) with multiples of the identity added, one for all or (groups,)."""
     found = matrix.clone()
-    found.diagonal(dim1=-2, dim2=-1).add_(shares.unsqueeze(-1))
+    found.diagonal(dim1=-2, dim2=-1).add_(amounts.unsqueeze(-1) if isinstance(amounts, Tensor) else amounts)
     return found
 
 

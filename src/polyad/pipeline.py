@@ -236,24 +236,24 @@ def _decide(
     progress: Progress,
 ) -> tuple[Plan, tuple[CurvePoint, ...]]:
     """The plan of a budget; with a drop the one that a search finds, and what it measured."""
-    chosen = ALLOCATORS[settings.allocator]
-    judge = None if budget.drop is None else judge_of(model, validation, lambda plan: make(plan), work)
-    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
-    batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
-    menu = assess(menu, settings.damage, Ground(seen.expanded.model, seen.statistics, batches, work, progress))
-    menu = chosen.prepare(seen.expanded.model, with_floor(menu, settings.floor))
-    if budget.memory is not None:
-        menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
-
-    def decide(wanted: Budget) -> Plan:
-        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
-        return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 
     def make(plan: Plan) -> nn.Module:
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
         student = rebuild(_with_expansions_in_use(model, plan), fitted)
         _recover(student, plan, seen, "none" if settings.recover == "none" else SEARCHED_WITH, silent)
         return student
+
+    judge = None if budget.drop is None else judge_of(model, validation, make, work)
+    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
+    batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
+    menu = assess(menu, settings.damage, Ground(seen.expanded.model, seen.statistics, batches, work, progress))
+    menu = ALLOCATORS[settings.allocator].prepare(seen.expanded.model, with_floor(menu, settings.floor))
+    if budget.memory is not None:
+        menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
+
+    def decide(wanted: Budget) -> Plan:
+        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
+        return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 
     return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
+from polyad.channels import matching_scale
 from polyad.damages.base import Ground
 from polyad.decompositions.base import FORMS
 from polyad.evaluation import divergences, outputs
@@ -46,9 +47,6 @@ FEWEST, PART = 16, 50
 
 LARGEST = 1e6
 """Stands for the divergence of outputs that are not finite."""
-
-LARGEST_SCALE = 4.0
-"""Rows are scaled by at most so much either way, as in `statistics` recovery."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +153,7 @@ def rescaled(site: Site, weight: Tensor, approximation: Tensor, statistics: Stat
     """The approximation with rows (of groups) scaled so that each output channel varies as much as before."""
     covariance = input_norm(site, statistics)
     want, have = ((times(rows, covariance) * rows).sum(-1) for rows in (weight, approximation))
-    tiny = torch.finfo(torch.float64).tiny
-    scale = (want.clamp_min(tiny) / have.clamp_min(tiny)).sqrt().clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
-    return scale.unsqueeze(-1) * approximation
+    return matching_scale(have, want).unsqueeze(-1) * approximation
 
 
 def _measured(

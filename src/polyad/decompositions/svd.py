@@ -7,7 +7,7 @@ from torch import Tensor
 
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
-from polyad.plain.hosvd import truncated_svd
+from polyad.plain.hosvd import low_rank
 from polyad.records import Rank
 
 
@@ -38,8 +38,7 @@ class ChannelSVD(Decomposition):
         return (min(size["o"], size["n"]),)
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
-        u, s, vh = truncated_svd(target, rank[0])
-        return [u, s.unsqueeze(-1) * vh]
+        return list(low_rank(target, rank[0]))
 
 
 FORMS.register(ChannelSVD.name, ChannelSVD())

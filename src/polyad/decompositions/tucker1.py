@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.layers import LayerSpec
-from polyad.plain.hosvd import truncated_svd
+from polyad.plain.hosvd import low_rank
 from polyad.records import Rank
 from polyad.refusals import one_channel, without_kernel
 
@@ -35,8 +35,8 @@ class Tucker1(Decomposition):
 
     def start(self, target: Tensor, rank: Rank) -> list[Tensor]:
         g, o, i, k = target.shape
-        u, s, vh = truncated_svd(target.transpose(2, 3).reshape(g, o * k, i), rank[0])
-        return [(u * s.unsqueeze(1)).reshape(g, o, k, -1).transpose(2, 3), vh]
+        left, right = low_rank(target.transpose(2, 3).reshape(g, o * k, i), rank[0])
+        return [left.reshape(g, o, k, -1).transpose(2, 3), right]
 
 
 FORMS.register(Tucker1.name, Tucker1())

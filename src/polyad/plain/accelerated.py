@@ -3,7 +3,7 @@
 After each sweep the factors go on a little in the direction in which they came; where that makes the next sweep end
 worse, the momentum is dropped (Mitchell, Ye and De Sterck, "Nesterov acceleration of alternating least squares for
 canonical tensor decomposition", Numer. Linear Algebra Appl. 2020). On a 256 x 256 x 9 kernel at a quarter of its
-parameters 25 such sweeps err as little as 100 plain ones, and less than 300 steps of L-BFGS.
+parameters 40 such sweeps err less than 100 plain ones, and 20 of them less than 29 steps of L-BFGS.
 
 The product of the tensor with the factor of its longest mode serves all other modes (a dimension tree: Phan, Tichavsky
 and Cichocki, IEEE Trans. Signal Process. 2013), so a sweep takes two large products.
@@ -15,7 +15,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from polyad.linalg import solve_positive
+from polyad.linalg import raised, solve_positive
 
 RIDGE = {torch.float64: 1e-9, torch.float32: 1e-6}
 """Tikhonov term for terms whose other factors have unit norm: the price of a term's squared norm."""
@@ -87,9 +87,7 @@ def _contracted(shared: Tensor, factors: Sequence[Tensor], at: int) -> Tensor:
 
 def _solved(grams: Sequence[Tensor], product: Tensor) -> Tensor:
     """The best factor (groups, size, rank) for the others: unit columns, whose Gram matrices are `grams`."""
-    gram = reduce(torch.mul, grams).clone()
-    gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE[gram.dtype])
-    return solve_positive(gram, product.mT).mT
+    return solve_positive(raised(reduce(torch.mul, grams), RIDGE[product.dtype]), product.mT).mT
 
 
 def _unit(factor: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polyad.linalg import raised
+
 ALS_RIDGE = 1e-9
 """Tikhonov term of a least-squares step, relative to the largest diagonal entry."""
 
@@ -68,9 +70,9 @@ def largest_first(tensor: Tensor, rank: int) -> list[Tensor]:
 
 def with_ridge(gram: Tensor) -> Tensor:
     """A Gram matrix (groups, r, r) that can be solved with, also where it is zero."""
-    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return gram + ALS_RIDGE * largest * torch.eye(gram.shape[-1], dtype=gram.dtype)
+    return raised(gram, ALS_RIDGE * largest)
 
 
 def als(tensor: Tensor, factors: Sequence[Tensor], sweeps: int) -> list[Tensor]:

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from torch import nn
 
 from polyad.batches import Batch
 from polyad.progress import Progress
-from polyad.records import Plan
+from polyad.records import Plan, Site
 from polyad.registry import Registry
+
+ELEMENTS = 1 << 27
+"""Largest activation of all calibration inputs together, in elements (512 MiB of float32)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class Recovery:
     name: str
     summary: str
     run: Callable[[Lesson], tuple[str, ...]]
+
+
+def samples_at_once(sites: Sequence[Site]) -> int:
+    """As many samples as the largest output of a site allows."""
+    sizes = (site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
+    return max(1, ELEMENTS // max(sizes))
 
 
 RECOVERIES: Registry[Recovery] = Registry("recovery level", "polyad.recovery")

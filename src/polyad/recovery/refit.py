@@ -15,7 +15,7 @@ divergence from the teacher does not rise. `statistics` follows for the sites th
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import inf
 
 import torch
 from torch import Tensor
@@ -29,12 +29,9 @@ from polyad.metrics.propagated import Regression, best_shift, output_error, prop
 from polyad.pairs import ROWS, pairs_of
 from polyad.place import Place, State
 from polyad.records import Choice, Pairs
-from polyad.recovery.base import RECOVERIES, Lesson, Recovery
+from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
 from polyad.solvers import Problem, fit
 from polyad.splits import merged
-
-ELEMENTS = 1 << 27
-"""Largest activation of all calibration inputs together, in elements (512 MiB of float32)."""
 
 LANES = 64
 """Batches that are under way together, where their shapes are too different to be joined: two threads each."""
@@ -112,8 +109,7 @@ def _refusal(choice: Choice) -> str | None:
 def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
     """All sites once; the names of those that were changed."""
     sites, by_name = [choice.site for choice in choices], {choice.site.name: choice for choice in choices}
-    size = max(site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
-    room = max(1, ELEMENTS // size)
+    room = samples_at_once(sites)
     fitted, unseen = (merged(part, room)[:LANES] for part in (lesson.calibration, lesson.held_out))
     behind = followers(lesson.teacher, sites, fitted[0].take(2))
     summed = [name for name, follower in behind.items() if follower.summed and SHORTCUTS]

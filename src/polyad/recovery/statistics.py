@@ -12,29 +12,23 @@ et al., "Data-Free Quantization through Weight Equalization and Bias Correction"
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
+from polyad.channels import matching_scale
 from polyad.evaluation import divergences, outputs
 from polyad.layers import LayerSpec, is_layer
 from polyad.modes import evaluating
 from polyad.records import Site
-from polyad.recovery.base import RECOVERIES, Lesson, Recovery
+from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
 from polyad.splits import merge
-
-ELEMENTS = 1 << 27
-"""Largest activation of the calibration batch, in elements (512 MiB of float32)."""
 
 CONFIDENCE = 1.0
 """Standard errors, over the held-out samples, by which the divergence has to fall. At 0 many corrections are kept by
 chance: on 2,000 other images ResNet-20 at 35 % of its parameters then got worse (divergence .057 to .063; at 1 it
 stayed at .057); at 2 most of what helps is lost (at 15 %: .86 to .78; at 1 to .68)."""
-
-LARGEST_SCALE = 4.0
-"""Channels are rescaled by at most so much either way: one that hardly varies has no variance worth matching."""
 
 
 def statistics(lesson: Lesson) -> tuple[str, ...]:
@@ -46,7 +40,7 @@ def statistics(lesson: Lesson) -> tuple[str, ...]:
     ]
     if not sites:
         return ("statistics: no site has a bias or a batch norm behind it, so nothing could be corrected",)
-    batch = _one_batch(lesson.calibration, sites)
+    batch = merge(lesson.calibration, samples_at_once(sites))
     expected = _channels(lesson.teacher, sites, batch)
     check = _Check(lesson)
     before, kept = check.divergence, 0
@@ -132,9 +126,7 @@ class _Correction:
         """What brings one to the other; the mean alone where the rows of the last factor are not channels."""
         if not scales:
             return cls(torch.ones_like(have.mean), want.mean - have.mean)
-        tiny = torch.finfo(torch.float64).tiny
-        scale = (want.variance.clamp_min(tiny) / have.variance.clamp_min(tiny)).sqrt()
-        scale = scale.clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
+        scale = matching_scale(have.variance, want.variance)
         return cls(scale, want.mean - scale * have.mean)
 
     def __call__(self, site: Site, output: Tensor) -> Tensor:
@@ -218,14 +210,6 @@ def _channels(teacher: nn.Module, sites: Sequence[Site], batch: Batch) -> dict[s
 
     _visit(teacher, sites, batch, note)
     return found
-
-
-def _one_batch(batches: Sequence[Batch], sites: Sequence[Site]) -> Batch:
-    """As many samples in one batch as the largest site output allows."""
-    largest = max(
-        site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs
-    )
-    return merge(batches, max(1, ELEMENTS // largest))
 
 
 RECOVERIES.register(

@@ -21,7 +21,7 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.digests import digest
 from polyad.layers import LayerSpec
-from polyad.linalg import lifted, matrix_power, symmetric
+from polyad.linalg import matrix_power, raised, symmetric
 from polyad.metrics import Metric, held_out_norm
 from polyad.records import Site, Statistics
 
@@ -74,7 +74,7 @@ class Problem:
         """
         matrix, left = (None if norm is None else norm.float() for norm in (self.matrix, self.left))
         if matrix is not None and matrix.dim() == 3:
-            matrix = lifted(matrix, torch.finfo(matrix.dtype).eps * matrix.abs().sum(-1).amax(-1))
+            matrix = raised(matrix, torch.finfo(matrix.dtype).eps * matrix.abs().sum(-1).amax(-1))
         return Problem(self.weight.float(), matrix, left)
 
     @cached_property
@@ -82,15 +82,14 @@ class Problem:
         """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
         be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
         the plain norm takes its place."""
-        scale = _power_of_two(self.weight)
-        weight, matrix, left = self.weight / scale, _moderate(self.matrix), _moderate(self.left)
-        found = Problem(weight, matrix, left)
-        if found.energy == 0 and weight.any():
-            return Problem(weight, None), scale
+        scale, matrix, left = _power_of_two(self.weight), _moderate(self.matrix), _moderate(self.left)
+        same = scale == 1 and matrix is self.matrix and left is self.left
+        found = self if same else Problem(self.weight / scale, matrix, left)
+        if found.energy == 0 and found.weight.any():
+            return Problem(found.weight, None), scale
         if matrix is not None and not SMALLEST < found.energy < 1 / SMALLEST:
-            found = Problem(weight, matrix / _power_of_two(torch.tensor(found.energy)), left)
-        same = scale == 1 and found.matrix is self.matrix and left is self.left
-        return (self if same else found), scale
+            found = Problem(found.weight, matrix / _power_of_two(torch.tensor(found.energy)), left)
+        return found, scale
 
     @cached_property
     def digest(self) -> str:
@@ -228,7 +227,7 @@ def _whiten(
     weight = problem.weight.reshape(groups, out, *sizes)
     matrix = problem.matrix
     if not diagonal:  # rounding of the transformations is not to leave negative eigenvalues
-        matrix = lifted(matrix, LIFT * matrix.diagonal(dim1=-2, dim2=-1).mean(-1))
+        matrix = raised(matrix, LIFT * matrix.diagonal(dim1=-2, dim2=-1).mean(-1))
     matrix = matrix.reshape(groups, *sizes * (1 if diagonal else 2))
     undo = {}
     for axis, (letter, _) in enumerate(modes):
