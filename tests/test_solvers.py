@@ -93,6 +93,15 @@ def test_the_full_norm_is_worth_its_refinement(form: str) -> None:
     assert refined < 0.9 * start < start < blind
 
 
+@pytest.mark.parametrize("form", [name for name in RANKS if name != "svd"])
+def test_a_brief_fit_is_nearly_as_good_as_one_of_as_many_steps(form: str) -> None:
+    """Good enough to compare forms by it, and its error is what it says."""
+    given = problem(1)
+    brief = fit(FORMS[form], CONV, given, RANKS[form], steps=20, brief=True)
+    assert brief.error <= 1.1 * fit(FORMS[form], CONV, given, RANKS[form], steps=20).error
+    assert given.relative(FORMS[form].reconstruct(brief.factors).flatten(2)) == pytest.approx(brief.error, rel=1e-3)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_fit_is_worse_than_its_start(form: str) -> None:
     layer, given = carrier(form), problem(2)
