@@ -7,6 +7,61 @@ from polyad.errors import BudgetError
 from polyad.records import Rank, Record
 
 
+class Training(Record):
+    """How a recovery level that trains goes about it.
+
+    Attributes:
+        epochs: passes over the samples; `EPOCHS` where neither they nor the time are given.
+        time: seconds of wall clock; the rate comes down by its end, whatever the number of epochs.
+        batch: samples of one step of the optimiser.
+        accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
+        rate: highest learning rate of AdamW.
+        warmup: share of the training in which the rate rises.
+        decay: weight decay.
+        clip: norm beyond which a gradient is cut, or None.
+        average: decay of the moving average of the weights; 0 takes the weights as they are.
+        precision: "float32" or "bfloat16" (what PyTorch's autocast computes in it).
+        execution: how factorised layers run while they are trained, the same function each time: "factored",
+            "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
+        augment: how images are varied: "none", "shift", "flip" (and shift), or what the original itself bears ("auto").
+        norms: "frozen" leaves batch norm in evaluation mode, its statistics as they are; "batch" lets it train.
+        temperature: of the softmax that a distillation matches.
+        labels: weight of the labels in a fine-tuning; the rest is the original's.
+        patience: validations without an improvement that end it, or None.
+        checkpoint: seconds between two checkpoints.
+        compile: whether torch.compile is used.
+        seed: of the order of samples and of how they are varied.
+    """
+
+    epochs: int | None = None
+    time: float | None = None
+    batch: int = 128
+    accumulate: int = 1
+    rate: float = 1e-3
+    warmup: float = 0.1
+    decay: float = 0.0
+    clip: float | None = 1.0
+    average: float = 0.99
+    precision: str = "float32"
+    execution: str = "auto"
+    augment: str = "auto"
+    norms: str = "frozen"
+    temperature: float = 1.0
+    labels: float = 0.5
+    patience: int | None = None
+    checkpoint: float = 120.0
+    compile: bool = False
+    seed: int = 0
+
+    @property
+    def passes(self) -> int | None:
+        """Epochs, the usual number where nothing else ends the training."""
+        return EPOCHS if self.epochs is None and self.time is None else self.epochs
+
+
+EPOCHS = 10
+
+
 class Options(TypedDict, total=False):
     """The fields of `Settings` as keyword arguments of the public functions."""
 
