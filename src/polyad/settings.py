@@ -1,9 +1,10 @@
 """The choices of a compression: one schema for the command line, the Python call and the recipe file."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TypedDict
 
-from polyad.errors import BudgetError
+from polyad.errors import BudgetError, PolyadError, UnknownNameError
 from polyad.records import Rank, Record
 
 
@@ -25,11 +26,14 @@ class Training(Record):
             "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
         augment: how images are varied: "none", "shift", "flip" (and shift), or what the original itself bears ("auto").
         norms: "frozen" leaves batch norm in evaluation mode, its statistics as they are; "batch" lets it train.
-        temperature: of the softmax that a distillation matches.
+        match: what a distillation matches: "logits" (less their mean over the classes), the "divergence" of the
+            softmax, or ("auto") logits for classes and the divergence for tokens.
+        temperature: of that softmax.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
+        dense_control: whether the original gets the same recovery, as a measure of what is the recipe's own gain.
         seed: of the order of samples and of how they are varied.
     """
 
@@ -46,12 +50,25 @@ class Training(Record):
     execution: str = "auto"
     augment: str = "auto"
     norms: str = "frozen"
+    match: str = "auto"
     temperature: float = 1.0
     labels: float = 0.5
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False
+    dense_control: bool = False
     seed: int = 0
+
+    def model_post_init(self, context: object) -> None:
+        for name, known in _NAMED.items():
+            if (found := getattr(self, name)) not in known:
+                raise UnknownNameError(f"There is no {name} {found!r} of a training. Known: {', '.join(known)}.")
+        for name in ("epochs", "time", "batch", "accumulate", "rate", "temperature", "clip", "patience"):
+            if (found := getattr(self, name)) is not None and not 0 < found < inf:
+                raise PolyadError(f"{name}={found} of a training is no positive number.")
+        for name in ("warmup", "average", "labels"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PolyadError(f"{name}={getattr(self, name)} of a training is no share: give 0 to 1.")
 
     @property
     def passes(self) -> int | None:
@@ -60,6 +77,14 @@ class Training(Record):
 
 
 EPOCHS = 10
+
+_NAMED = {
+    "precision": ("float32", "bfloat16"),
+    "execution": ("auto", "factored", "contracted"),
+    "augment": ("auto", "none", "shift", "flip"),
+    "norms": ("frozen", "batch"),
+    "match": ("auto", "logits", "divergence"),
+}
 
 
 class Options(TypedDict, total=False):
@@ -79,6 +104,7 @@ class Options(TypedDict, total=False):
     split: Mapping[str, int | tuple[int, ...]]
     memory: int | None
     seed: int
+    training: Training
 
 
 class Settings(Record):
@@ -103,6 +129,7 @@ class Settings(Record):
         memory: bytes that the statistics of the layers may take at once, what goes beyond it lying on disk; no limit by
             default. The result does not depend on it.
         seed: of everything random.
+        training: how recovery levels that train go about it.
     """
 
     forms: tuple[str, ...] | None = None
@@ -119,6 +146,7 @@ class Settings(Record):
     split: dict[str, int | tuple[int, ...]] = {}
     memory: int | None = None
     seed: int = 0
+    training: Training = Training()
 
     def model_post_init(self, context: object) -> None:
         if not 0 <= self.floor <= 1:

@@ -244,8 +244,8 @@ class Decomposition(ABC):
         return [one.cpu().double() if one.is_floating_point() else one.cpu() for one in found]
 
     def live(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
-        """The factors (groups, ...) of one layer that `load` filled, so that gradients flow back to its parameters; last
-        their order for forms that reorder."""
+        """The factors (groups, ...) of one layer that `load` filled, last their order for forms that reorder; gradients
+        flow back to its parameters."""
         found, order = read(module, self.network(layer, rank), layer.member)
         shapes = self.factor_shapes(layer.member, rank)
         factors = [factor.reshape(shape) for factor, shape in zip(found, shapes, strict=True)]

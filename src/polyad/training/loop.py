@@ -88,6 +88,15 @@ class Trained:
     def improved(self) -> bool:
         return self.after < self.before
 
+    def text(self, figure: str) -> str:
+        """One sentence; `figure` is what the figure is called."""
+        result = (
+            f"{figure} {self.before:.4g} -> {self.after:.4g}" if self.improved else f"no {figure} below that of the"
+        )
+        result += "" if self.improved else f" start, {self.before:.4g}, so all is as it was"
+        ended = f"; {self.failure}, and the best state before it is kept" if self.failure else ""
+        return f"{self.epochs:.3g} epochs in {self.seconds:.0f} s, {result}{ended}"
+
 
 def train(
     course: Course,
