@@ -21,6 +21,7 @@ class Training(Record):
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.
         average: decay of the moving average of the weights; 0 takes the weights as they are.
+        device: where it is trained, as PyTorch names it; "auto": on a graphics card where there is one.
         precision: "float32" or "bfloat16" (what PyTorch's autocast computes in it).
         execution: how factorised layers run while they are trained, the same function each time: "factored",
             "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
@@ -46,6 +47,7 @@ class Training(Record):
     decay: float = 0.0
     clip: float | None = 1.0
     average: float = 0.99
+    device: str = "auto"
     precision: str = "float32"
     execution: str = "auto"
     augment: str = "auto"
