@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from polyad.batches import SAMPLES, Batch, as_batch, as_batches, each_batch, outputs_tensor
+from polyad.batches import SAMPLES, Batch, as_batch, as_batches, each_batch
 from polyad.data import DataSource, calibration_and_evaluation, loader
 from polyad.errors import DataError, ModelError, NumericalError
+from polyad.outputs import outputs_tensor
 
 X = torch.arange(10 * 3, dtype=torch.float32).view(10, 3)
 Y = torch.arange(10) % 4

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter, tree_map
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from polyad.errors import DataError, ModelError, NumericalError, PolyadError
+from polyad.errors import DataError, NumericalError, PolyadError
 
 SAMPLES = 64
 """Samples in a batch where the data comes without batches: a tensor or a Dataset."""
@@ -156,36 +156,11 @@ def each_batch(data: Any, samples: int | None = None) -> Iterator[Batch]:
         raise DataError("The data is empty: expected at least one sample (a generator can be read only once).")
 
 
-def outputs_tensor(output: Any) -> Tensor:
-    """What a network returns as one tensor: itself, its `logits`, or the first tensor in it.
-
-    Raises:
-        ModelError: there is no tensor in it.
-    """
-    found = _find_tensor(output)
-    if found is None:
-        raise ModelError(
-            f"The network returns a {type(output).__name__} without a tensor; expected a tensor, a tuple or dict of "
-            "them, or an output with `logits`: wrap the network so that it returns one."
-        )
-    return found
-
-
 def is_integer(value: Any) -> bool:
     """Whether it is a tensor of whole numbers (bool counts as a mask)."""
     return isinstance(value, Tensor) and not (
         value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
     )
-
-
-def _find_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    inner = output.values() if isinstance(output, Mapping) else output if isinstance(output, (tuple, list)) else ()
-    return next((found for found in map(_find_tensor, inner) if found is not None), None)
 
 
 def _from_mapping(item: Mapping[str, Any]) -> Batch:

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from polyad.batches import each_batch, is_integer, outputs_tensor, run_on
+from polyad.batches import each_batch, is_integer, run_on
 from polyad.errors import DataError, NumericalError
 from polyad.modes import evaluating
 from polyad.outcome import Evaluation
+from polyad.outputs import outputs_tensor
 from polyad.perplexity import TokenFigures, kl, predicts_tokens
 from polyad.progress import Progress, silent
 

@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
-from polyad.batches import Batch, is_integer, outputs_tensor, run_on
+from polyad.batches import Batch, is_integer, run_on
 from polyad.errors import DataError, ModelError, NumericalError
 from polyad.layers import LayerSpec
 from polyad.modes import evaluating, layer_by_layer
+from polyad.outputs import outputs_tensor
 from polyad.perplexity import predicts_tokens
 from polyad.progress import Progress, silent
 from polyad.records import Site

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from polyad.batches import Batch, outputs_tensor, run_on
+from polyad.batches import Batch, run_on
 from polyad.errors import DataError, ModelError
 from polyad.modes import evaluating
+from polyad.outputs import outputs_tensor
 from polyad.splits import Call
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}

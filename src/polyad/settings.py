@@ -42,7 +42,7 @@ class Training(Record):
     time: float | None = None
     batch: int = 128
     accumulate: int = 1
-    rate: float = 1e-3
+    rate: float = 5e-4
     warmup: float = 0.1
     decay: float = 0.0
     clip: float | None = 1.0

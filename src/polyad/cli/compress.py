@@ -37,22 +37,13 @@ def run(
         raise BudgetError("Say what to keep, as in --budget params=50%, or give --plan FILE: one of the two.")
     said = options | {"budget": budget, "plan": plan, "plugin": plugin}
     training = training_of(options)
-    trains = RECOVERIES[options["recover"]].trains
-    if ranks().count > 1:
-        raise PolyadError(
-            "Several processes share a training alone: compress in one, then start polyad recover in all."
-        )
+    _check_alone()
     wanted = Budget.parse(budget) if budget else None
     given = read_plan(plan) if plan else None
     check_writable(out)
     with unfinished(out, resume=resume, quiet=quiet or as_json) as work:
-        train_samples = options.pop("train_samples")
-        source, data, settings = open_run(
-            **options,
-            validate=wanted is not None and wanted.drop is not None,
-            train=(train_samples or 0) if trains else None,
-            training=training,
-        )
+        measured = wanted is not None and wanted.drop is not None
+        source, data, settings = open_run(**options, validate=measured, training=training)
         tell(source, data, quiet)
         result = compress(
             source.module,
@@ -68,10 +59,20 @@ def run(
             **dict(settings),
         )
         save(result, out, recipe=written(said))
+    show(result.report, out, as_json, quiet)
+
+
+def _check_alone() -> None:
+    if ranks().count > 1:
+        raise PolyadError("Several processes can share a recovery: compress in one, then start polyad recover in all.")
+
+
+def show(report: Report, out: Path, as_json: bool, quiet: bool) -> None:
+    """What was made, for machines or for people."""
     if as_json:
-        print_json(summary(result.report))
+        print_json(summary(report))
     elif not quiet:
-        print_report(result.report, console)
+        print_report(report, console)
         say(f"written to {out}; open {out / 'report.html'}")
 
 
@@ -87,7 +88,7 @@ def open_run(
     tokenizer: Path | None,
     batch_size: int,
     validate: bool = False,
-    train: int | None = None,
+    train_samples: int | None = None,
     **settings: Any,
 ) -> tuple[ModelSource, Data, Settings]:
     """Network, data and settings of a run; names are checked before anything is computed."""
@@ -104,7 +105,7 @@ def open_run(
         seed=chosen.seed,
         batch_size=batch_size,
         validate=validate,
-        train=train,
+        train=(train_samples or 0) if RECOVERIES[chosen.recover].trains else None,
     )
     return source, splits, chosen
 

@@ -5,18 +5,16 @@ from typing import Any
 
 import yaml
 
-from polyad.cli.compress import summary, tell
-from polyad.cli.console import bars, console, print_json, say
-from polyad.cli.opening import is_folder, open_splits, preprocessing_of
+from polyad.cli.compress import show, tell
+from polyad.cli.console import bars
+from polyad.cli.opening import Data, is_folder, open_splits, preprocessing_of
 from polyad.cli.training import training_of
 from polyad.cli.unfinished import unfinished
 from polyad.errors import ModelError
 from polyad.folders import check_writable
 from polyad.models import ModelSource, open_model
-from polyad.outcome import Report
 from polyad.recovering import open_result, recover
 from polyad.recovery.base import RECOVERIES
-from polyad.report import print_report
 from polyad.saving import RECIPE, save
 from polyad.training.ranks import ranks
 
@@ -29,36 +27,20 @@ def run(
     level: str,
     model: str | None,
     weights: Path | None,
-    samples: int,
-    batch_size: int,
     resume: bool,
     as_json: bool,
     quiet: bool,
-    train_samples: int | None,
     **options: Any,
 ) -> None:
-    found = RECOVERIES[level]
-    training = training_of(options)
-    first = ranks().first
+    trains, training, first = RECOVERIES[level].trains, training_of(options), ranks().first
     if first:
         check_writable(out)
     recipe = read_recipe(folder)
     source = original(folder, model, weights, recipe)
     result = open_result(folder, source.module)
     with unfinished(out if first else None, resume=resume and first, quiet=quiet or as_json) as work:
-        opened = open_splits(
-            data,
-            None,
-            preprocessing=preprocessing_of(
-                source, options["mean"], options["std"], options["size"], options["tokenizer"]
-            ),
-            samples=samples,
-            seed=options["seed"],
-            batch_size=batch_size,
-            train=(train_samples or 0) if found.trains else None,
-        )
-        if first:
-            tell(source, opened, quiet)
+        opened = open_samples(data, source, trains=trains, **options)
+        tell(source, opened, quiet or not first)
         better = recover(
             result,
             source.module,
@@ -67,7 +49,7 @@ def run(
             training=training,
             learn_from=opened.training,
             evaluation=opened.evaluation if first else None,
-            samples=samples,
+            samples=options["samples"],
             work=work,
             progress=bars(quiet or as_json),
         )
@@ -77,13 +59,22 @@ def run(
         show(better.report, out, as_json, quiet)
 
 
-def show(report: Report, out: Path, as_json: bool, quiet: bool) -> None:
-    """What was made, for machines or for people."""
-    if as_json:
-        print_json(summary(report))
-    elif not quiet:
-        print_report(report, console)
-        say(f"written to {out}; open {out / 'report.html'}")
+def open_samples(
+    data: str,
+    source: ModelSource,
+    *,
+    trains: bool,
+    train_samples: int | None,
+    mean: str | None,
+    std: str | None,
+    size: str | None,
+    tokenizer: Path | None,
+    **options: Any,
+) -> Data:
+    """The samples of a run: to calibrate and evaluate with, and to train on where the level does."""
+    preprocessing = preprocessing_of(source, mean, std, size, tokenizer)
+    train = (train_samples or 0) if trains else None
+    return open_splits(data, None, preprocessing=preprocessing, train=train, **options)
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class Decomposition(ABC):
             return self.params(layer, rank) - bias
 
         if len(largest) == 1:
-            found = {(_largest(params, largest[0], share * dense),) for share in shares}
+            found = {(min(largest[0], int(share * dense / params((1,)))),) for share in shares}  # linear in the rank
             return sorted(rank for rank in found if rank[0] >= 1)
         letters = self.rank_letters(layer)
         fixed = self.sizes(layer) | dict(self.structure(layer))
@@ -288,11 +288,6 @@ class Decomposition(ABC):
         steps = range(1, max(largest) + 1)  # parameters never fall from one to the next
         below = bisect_left(steps, layer.params, key=lambda step: self.params(layer, at(step)))
         return at(steps[below - 1]) if below else None
-
-
-def _largest(params, top: int, allowed: float) -> int:
-    """The largest single rank within an allowance; parameters are linear in it."""
-    return min(top, int(allowed / params((1,))))
 
 
 def _slice_norms(factor: Tensor, axis: int, together: bool) -> Tensor:

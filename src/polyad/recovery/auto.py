@@ -10,7 +10,7 @@ LADDER = ("refit", "reconstruction", "distillation")
 """In rising cost, none of them with labels; `refit` ends with `statistics`."""
 
 SECONDS = 1800.0
-"""For all of it, where no time is given."""
+"""For all of it, where no time is given; a level that trains then ends after the usual number of epochs as well."""
 
 LEAST = 1e-3
 """Held-out divergence from the original below which nothing is left to win back: one prediction in 500 or so."""
@@ -29,7 +29,8 @@ def auto(lesson: Lesson) -> tuple[str, ...]:
             return (*notes, f"auto: {level.name} and what follows left out, the divergence is down to {found:.2g}")
         if level.trains and left <= 0:
             return (*notes, f"auto: {level.name} and what follows left out, the {limit:.0f} s are over")
-        notes += level.run(replace(lesson, training=lesson.training.model_copy(update={"time": left})))
+        limits = {"time": left, "epochs": lesson.training.passes}
+        notes += level.run(replace(lesson, training=lesson.training.model_copy(update=limits)))
     return notes
 
 

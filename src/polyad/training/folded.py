@@ -59,7 +59,7 @@ class _Folded:
     def __call__(self, x: Tensor) -> Tensor:
         norm, (weight, bias) = self.norm, self.tensors()
         scale = (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
-        scale = scale if norm.weight is None else scale * norm.weight
+        scale = scale if norm.weight is None else scale * norm.weight  # type: ignore[operator]
         mean = norm.running_mean if bias is None else norm.running_mean - bias  # type: ignore[operator]
         shift = -mean * scale if norm.bias is None else norm.bias - mean * scale  # type: ignore[operator]
         return functional_call(self.skeleton, {"weight": weight * scale.view(self.axes), "bias": shift}, (x,))

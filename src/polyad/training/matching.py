@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polyad.batches import Batch, is_integer, outputs_tensor
+from polyad.batches import Batch, is_integer
 from polyad.evaluation import divergence, outputs
 from polyad.modes import evaluating
+from polyad.outputs import outputs_tensor
 from polyad.perplexity import predicts_tokens
 from polyad.settings import Training
 from polyad.training.variation import UNVARIED, Variation, is_images
