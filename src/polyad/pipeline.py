@@ -18,8 +18,9 @@ from polyad.damages.base import DAMAGES, Ground
 from polyad.decompositions.base import FORMS
 from polyad.drop import judge_of, least_share, work_of
 from polyad.errors import BudgetError, ModelError
-from polyad.evaluation import evaluate
+from polyad.evaluation import divergence, evaluate, outputs
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
+from polyad.finalists import WAYS, best_of, repriced
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
@@ -89,7 +90,8 @@ def plan(
         validation, work: as for `compress`.
         options: the fields of `Settings`.
     """
-    settings, work = settings_of(**options), work_of(work, budget)
+    settings = settings_of(**options)
+    work = work_of(work, searches=_searches(budget, settings))
     seen = look(model, data, settings, budget=budget, work=work, progress=progress)
     return _decide(model, seen, budget, settings, validation, work=work, progress=progress)[0]
 
@@ -126,7 +128,8 @@ def compress(
     """
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
-    settings, work, clock = settings_of(**options), work_of(work, budget), Stopwatch()
+    settings, clock = settings_of(**options), Stopwatch()
+    work = work_of(work, searches=_searches(budget, settings))
     with clock("trace and observe"):
         wanted = None if plan else budget
         seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
@@ -151,6 +154,11 @@ def compress(
     measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
     return Result(student, plan, collect(evidence, settings, recovered=(*notes, *exceeded), **measured))
+
+
+def _searches(budget: Budget | None, settings: Settings) -> bool:
+    """Whether several networks are made before one is chosen."""
+    return settings.finalists > 1 or (budget is not None and budget.drop is not None)
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
@@ -251,11 +259,20 @@ def _decide(
     if budget.memory is not None:
         menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
 
-    def decide(wanted: Budget) -> Plan:
-        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
+    def decide(wanted: Budget, way: tuple[float, float] = WAYS[0]) -> Plan:
+        found = allocate(repriced(menu, way), wanted, allocator=settings.allocator, refused=seen.trace.refused)
         return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 
-    return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
+    if judge is not None:
+        return least_share(menu, budget, decide, judge)
+    if settings.finalists < 2 or not seen.held_out:
+        return decide(budget), ()
+    wanted = outputs(model, seen.held_out)
+
+    def apart(plan: Plan) -> float:
+        return divergence(wanted, outputs(make(plan), seen.held_out))
+
+    return best_of([decide(budget, way) for way in WAYS[: settings.finalists]], apart, progress), ()
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:

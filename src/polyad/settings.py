@@ -15,6 +15,7 @@ class Options(TypedDict, total=False):
     damage: str | None
     allocator: str
     floor: float
+    finalists: int
     recover: str
     samples: int
     round_to: int
@@ -36,6 +37,7 @@ class Settings(Record):
         damage: what makes the errors of different layers comparable (`polyad damages`); by default what `assess` says.
         allocator: how the budget is spent.
         floor: the least share of a layer's parameters that is kept, from 0 to 1.
+        finalists: how many plans, made by weighing damages differently, are compared as whole networks (1 to 8).
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
         round_to: ranks are multiples of this.
@@ -55,6 +57,7 @@ class Settings(Record):
     damage: str | None = None
     allocator: str = "knapsack"
     floor: float = 0.0
+    finalists: int = 1
     recover: str = "statistics"
     samples: int = 256
     round_to: int = 1
@@ -68,5 +71,7 @@ class Settings(Record):
     def model_post_init(self, context: object) -> None:
         if not 0 <= self.floor <= 1:
             raise BudgetError(f"floor={self.floor} is no share: give a number from 0 to 1, such as floor=0.05.")
+        if self.finalists < 1:
+            raise BudgetError(f"finalists={self.finalists} compares nothing: give 1 for the plan alone, up to 8.")
         if self.memory is not None and self.memory <= 0:
             raise BudgetError(f"memory={self.memory} is no amount of memory: give bytes, such as 4_000_000_000.")

@@ -121,6 +121,7 @@ def chosen_settings(
     damage: str | None,
     allocator: str,
     floor: str | None = None,
+    finalists: int = 1,
     recover: str = "none",
     samples: int,
     round_to: int,
@@ -134,6 +135,7 @@ def chosen_settings(
     """The settings behind the options, unknown names refused before any work."""
     return settings_of(
         forms=form_names(forms),
+        finalists=finalists,
         metric=metric,
         damage=damage,
         allocator=allocator,

@@ -90,6 +90,16 @@ Floor = Annotated[
         help="The least share of a layer's parameters that is kept, such as 5%; against one destroyed layer.",
     ),
 ]
+Finalists = Annotated[
+    int,
+    typer.Option(
+        "--finalists",
+        min=1,
+        max=8,
+        metavar="N",
+        help="Plans that weigh damages differently, compared as whole networks by what they do to the outputs.",
+    ),
+]
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, refit, or none.")]
 Samples = Annotated[
     int, typer.Option("--samples", min=2, help="Calibration samples; a fifth are held out of every fit.")

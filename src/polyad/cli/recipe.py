@@ -21,6 +21,7 @@ KEYS = {
     "damage": "damage",
     "allocator": "allocator",
     "floor": "floor",
+    "finalists": "finalists",
     "recover": "recover",
     "samples": "samples",
     "round_to": "round_to",
@@ -38,7 +39,20 @@ KEYS = {
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "damage", "ignore", "fixed", "split", "stack")
+DECIDED = (
+    "budget",
+    "forms",
+    "round_to",
+    "allocator",
+    "floor",
+    "finalists",
+    "metric",
+    "damage",
+    "ignore",
+    "fixed",
+    "split",
+    "stack",
+)
 """What a plan has decided already."""
 
 

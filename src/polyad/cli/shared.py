@@ -17,6 +17,7 @@ def choices(
     damage: o.Damage = None,
     allocator: o.Allocator = "knapsack",
     floor: o.Floor = None,
+    finalists: o.Finalists = 1,
     samples: o.Samples = 256,
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,

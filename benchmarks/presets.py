@@ -1,0 +1,118 @@
+"""Every preset on the same networks, data, budgets and recovery: what each loses against the original.
+
+    POLYAD_DATA=... python benchmarks/presets.py resnet20 resnet56 vdsr stories260k mobilenet_v2 [--seeds 3]
+
+Label-free; `statistics` recovery for all, and `auto+refit` beside them, which refits in sequence; `auto-1` is `auto`
+without comparing whole networks. Calibration and tests are those of tested.py. Writes results/presets_<network>.json as rows come.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from common import HERE, write
+from tested import Tested
+
+import polyad
+from polyad.errors import PolyadError
+from polyad.presets import PRESETS, preset
+
+CIFAR = tuple(("kernels", share) for share in (0.5, 0.35, 0.25, 0.15))
+BUDGETS = {
+    "resnet20": (*CIFAR, ("macs", 0.5), ("macs", 0.35)),
+    "resnet56": (*CIFAR[:3], ("macs", 0.5), ("macs", 0.35)),
+    "mobilenet_v2": (("params", 0.75), ("macs", 0.75)),
+    "vdsr": (("params", 0.5), ("params", 0.25)),
+    "stories260k": (("params", 0.8), ("params", 0.6)),
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    name: dict(preset(name)) | {"recover": "statistics"} for name in PRESETS if name != "auto"
+}
+AUTO = dict(preset("auto")) | {"recover": "statistics", "finalists": 8}
+VARIANTS |= {"auto": AUTO, "auto-1": AUTO | {"finalists": 1}, "auto+refit": AUTO | {"recover": "refit"}}
+MANY_SEEDS = ("auto", "auto-1", "auto+refit")
+"""What is drawn with every seed; the others with the first."""
+
+Job = tuple[str, str, int, str, str]
+"""Network, variant, seed, calibration data, folder of work."""
+
+
+def measure(job: Job) -> list[dict[str, Any]]:
+    """One variant at all budgets; its statistics, fits and probes are shared through the folder of work."""
+    network, variant, seed, data, folder = job
+    torch.set_num_threads(1)
+    tested, rows = Tested.open(network, seed, data), []
+    for unit, share in BUDGETS[network]:
+        row: dict[str, Any] = {"network": network, "preset": variant, "seed": seed, "calibration": data}
+        row["budget"] = f"{unit} {share:.0%}"
+        start = perf_counter()
+        try:
+            found = polyad.compress(
+                tested.model,
+                tested.calibration,
+                budget=tested.budget(unit, share),
+                samples=10**6,
+                seed=seed,
+                work=Path(folder) / f"{network}-{seed}-{data}",
+                **VARIANTS[variant],
+            )
+        except PolyadError as error:  # a method that cannot give so little
+            rows.append(row | {"refused": str(error)})
+            continue
+        row |= {"seconds": round(perf_counter() - start, 1), "params_kept": round(found.report.params.kept, 4)}
+        row |= {"macs_kept": round(found.report.macs.kept, 4), "rule": found.plan.rule}
+        rows.append(row | {"tests": {name: test(found.model) for name, test in tested.tests.items()}})
+    return rows
+
+
+def jobs(arguments: argparse.Namespace, folder: str) -> Iterator[Job]:
+    for network in arguments.networks:
+        for name in arguments.presets or VARIANTS:
+            for seed in range(arguments.seeds if name in MANY_SEEDS else 1):
+                yield network, name, seed, "lossless", folder
+            if name in arguments.also_jpeg and network.startswith("resnet"):
+                yield network, name, 0, "jpeg", folder
+
+
+def told(row: dict[str, Any]) -> str:
+    """One line."""
+    head = " ".join(str(row[name]) for name in ("network", "calibration", "seed", "budget", "preset"))
+    if "refused" in row:
+        return f"{head}: {row['refused']}\n"
+    tests = (f"{name} {t['lost']} ± {t.get('standard_error', '')} {t['unit']}" for name, t in row["tests"].items())
+    return f"{head}: {'; '.join(tests)}, {row['seconds']} s\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+", choices=BUDGETS)
+    parser.add_argument("--presets", nargs="*", choices=VARIANTS, help="all by default")
+    parser.add_argument("--also-jpeg", nargs="*", default=("auto",), choices=VARIANTS, help="calibrated on JPEG too")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
+    arguments = parser.parse_args()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
+    ):
+        for job in as_completed([pool.submit(measure, job) for job in jobs(arguments, folder)]):
+            for row in job.result():
+                rows.setdefault(row["network"], []).append(row)
+                sys.stdout.write(told(row))
+            sys.stdout.flush()
+            name = job.result()[0]["network"]
+            write(f"presets_{name}", rows[name], arguments.seeds, arguments.out / f"presets_{name}.json")
+
+
+if __name__ == "__main__":
+    main()
