@@ -3,7 +3,8 @@
     POLYAD_DATA=... python benchmarks/presets.py resnet20 resnet56 vdsr stories260k mobilenet_v2 [--seeds 3]
 
 Label-free; `statistics` recovery for all, and `auto+refit` beside them, which refits in sequence; `auto-1` is `auto`
-without comparing whole networks. Calibration and tests are those of tested.py. Writes results/presets_<network>.json as rows come.
+without comparing whole networks. Calibration and tests are those of tested.py. Writes
+results/presets_<network>.json as rows come.
 """
 
 import argparse
@@ -36,8 +37,21 @@ BUDGETS = {
 VARIANTS: dict[str, dict[str, Any]] = {
     name: dict(preset(name)) | {"recover": "statistics"} for name in PRESETS if name != "auto"
 }
-AUTO = dict(preset("auto")) | {"recover": "statistics", "finalists": 8}
+AUTO = dict(preset("auto")) | {"recover": "statistics"}
 VARIANTS |= {"auto": AUTO, "auto-1": AUTO | {"finalists": 1}, "auto+refit": AUTO | {"recover": "refit"}}
+ABLATION: dict[str, tuple[Any, ...]] = {
+    "metric": ("weights", "curvature"),
+    "forms": (("svd",), ("tucker2", "svd"), ("cp",)),
+    "allocator": ("uniform", "energy", "minmax", "greedy"),
+    "damage": ("relative", "curvature"),
+    "recover": ("none",),
+}
+"""One factor at a time; `auto-1` and `auto+refit` belong to it."""
+
+for _factor, _values in ABLATION.items():
+    for _value in _values:
+        _said = "+".join(_value) if isinstance(_value, tuple) else _value
+        VARIANTS[f"auto:{_factor}={_said}"] = AUTO | {_factor: _value}
 MANY_SEEDS = ("auto", "auto-1", "auto+refit")
 """What is drawn with every seed; the others with the first."""
 
@@ -75,7 +89,7 @@ def measure(job: Job) -> list[dict[str, Any]]:
 
 def jobs(arguments: argparse.Namespace, folder: str) -> Iterator[Job]:
     for network in arguments.networks:
-        for name in arguments.presets or VARIANTS:
+        for name in arguments.presets or (name for name in VARIANTS if ":" not in name or network in arguments.ablate):
             for seed in range(arguments.seeds if name in MANY_SEEDS else 1):
                 yield network, name, seed, "lossless", folder
             if name in arguments.also_jpeg and network.startswith("resnet"):
@@ -96,6 +110,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", choices=BUDGETS)
     parser.add_argument("--presets", nargs="*", choices=VARIANTS, help="all by default")
     parser.add_argument("--also-jpeg", nargs="*", default=("auto",), choices=VARIANTS, help="calibrated on JPEG too")
+    parser.add_argument(
+        "--ablate", nargs="*", default=("resnet20",), choices=BUDGETS, help="one factor at a time there"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")

@@ -2,7 +2,9 @@
 
 No price on the error of one layer is right for all networks: what errors of several layers do together is not their
 sum. So the menu is priced in several ways, each gives a plan within the same budget, and the plan is kept whose network
-comes closest to the original's outputs on inputs that no fit has seen.
+comes closest to the original's outputs on all calibration inputs, before any recovery. (Those that no fit has seen are
+too few: over nine networks of ResNet-20 at a quarter of its parameters, the 200 of them chose one that was not the
+closest on 1,000 other images, all 1,000 together chose the closest.)
 
 A way is a pair (a, q): the damage of a candidate becomes damage^a * error^(q - a), error being the relative one of its
 site. As a damage is the error times something that belongs to the site, a says how much of that counts (0 none, 1 all
@@ -15,8 +17,11 @@ from dataclasses import replace
 from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Plan
 
-WAYS = ((1.0, 1.0), (0.0, 1.0), (0.5, 1.0), (1.0, 1.5), (0.0, 1.5), (1.5, 1.0), (1.0, 0.75), (2.0, 2.0))
+WAYS = ((1.0, 1.0), (0.0, 1.0), (0.5, 1.0), (1.0, 1.5), (0.0, 1.5), (1.5, 1.0), (0.5, 1.5), (1.0, 0.75))
 """(a, q); the first is the damage itself, and so the plan that is made where nothing is compared."""
+
+STEPS = 20
+"""L-BFGS iterations of their fits, as in the menu; the plan that is kept is fitted in full."""
 
 TINY = 1e-12
 """Stands for an error of nothing."""
@@ -39,7 +44,7 @@ def best_of(plans: Sequence[Plan], judge: Callable[[Plan], float], progress: Pro
 
     Args:
         plans: within one budget, the default one first; plans that are the same are made once.
-        judge: a plan -> divergence of its network's outputs from the original's on held-out inputs.
+        judge: a plan -> divergence of its network's outputs from the original's.
     """
     different: dict[object, Plan] = {}
     for plan in plans:
@@ -49,7 +54,7 @@ def best_of(plans: Sequence[Plan], judge: Callable[[Plan], float], progress: Pro
     measured = [(judge(plan), plan) for plan in progress(different.values(), "compare", len(different))]
     divergence, best = min(measured, key=lambda one: one[0])
     said = (
-        f"closest of {len(measured)} networks within the budget: held-out divergence {divergence:.3g}, of the plan by"
+        f"closest of {len(measured)} networks within the budget: divergence {divergence:.3g}, of the plan by"
         f" damages as they are {measured[0][0]:.3g}"
     )
     return best.model_copy(update={"rule": f"{best.rule}; {said}" if best.rule else said})

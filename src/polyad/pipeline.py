@@ -20,7 +20,7 @@ from polyad.drop import judge_of, least_share, work_of
 from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import divergence, evaluate, outputs
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
-from polyad.finalists import WAYS, best_of, repriced
+from polyad.finalists import STEPS, WAYS, best_of, repriced
 from polyad.gather import gather
 from polyad.metrics import METRICS
 from polyad.naming import inside
@@ -29,7 +29,7 @@ from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.peaks import peaks_of, with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
-from polyad.rebuild import factorise, rebuild
+from polyad.rebuild import FINAL_STEPS, factorise, rebuild
 from polyad.records import Plan, Statistics, Trace
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.report.collect import Evidence, collect
@@ -245,13 +245,16 @@ def _decide(
 ) -> tuple[Plan, tuple[CurvePoint, ...]]:
     """The plan of a budget; with a drop the one that a search finds, and what it measured."""
 
-    def make(plan: Plan) -> nn.Module:
-        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
-        student = rebuild(_with_expansions_in_use(model, plan), fitted)
+    def make(plan: Plan, progress: Progress = progress, steps: int = FINAL_STEPS) -> nn.Module:
+        fitted = factorise(seen.expanded.model, plan, seen.statistics, steps=steps, progress=progress, work=work)
+        return rebuild(_with_expansions_in_use(model, plan), fitted)
+
+    def recovered(plan: Plan) -> nn.Module:
+        student = make(plan)
         _recover(student, plan, seen, "none" if settings.recover == "none" else SEARCHED_WITH, silent)
         return student
 
-    judge = None if budget.drop is None else judge_of(model, validation, make, work)
+    judge = None if budget.drop is None else judge_of(model, validation, recovered, work)
     menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
     batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
     menu = assess(menu, settings.damage, Ground(seen.expanded.model, seen.statistics, batches, work, progress))
@@ -265,12 +268,12 @@ def _decide(
 
     if judge is not None:
         return least_share(menu, budget, decide, judge)
-    if settings.finalists < 2 or not seen.held_out:
+    if settings.finalists < 2 or not batches:
         return decide(budget), ()
-    wanted = outputs(model, seen.held_out)
+    wanted = outputs(model, batches)
 
     def apart(plan: Plan) -> float:
-        return divergence(wanted, outputs(make(plan), seen.held_out))
+        return divergence(wanted, outputs(make(plan, silent, STEPS), batches))
 
     return best_of([decide(budget, way) for way in WAYS[: settings.finalists]], apart, progress), ()
 
