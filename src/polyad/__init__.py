@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from polyad.plugins import load_forms as load_forms
     from polyad.presets import preset as preset
     from polyad.records import Plan as Plan
+    from polyad.recovering import open_result as open_result
+    from polyad.recovering import recover as recover
     from polyad.saving import save as save
     from polyad.settings import Settings as Settings
+    from polyad.settings import Training as Training
 
 _HOME = {
     "open_model": "models:open_model",
@@ -31,6 +34,7 @@ _HOME = {
     "Batch": "batches:Batch",
     "Budget": "budget:Budget",
     "Settings": "settings:Settings",
+    "Training": "settings:Training",
     "load_forms": "plugins:load_forms",
     "preset": "presets:preset",
     "plan": "pipeline:plan",
@@ -39,6 +43,8 @@ _HOME = {
     "write_plan": "checkpoint:write_plan",
     "compress": "pipeline:compress",
     "Result": "pipeline:Result",
+    "recover": "recovering:recover",
+    "open_result": "recovering:open_result",
     "evaluate": "evaluation:evaluate",
     "save": "saving:save",
     "load": "checkpoint:load_network",

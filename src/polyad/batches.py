@@ -48,20 +48,26 @@ class Batch:
 
     def part(self, start: int, stop: int) -> "Batch":
         """Samples start ... stop - 1; inputs that all samples share (no axis of that size) stay as they are."""
+        return self.pick(slice(start, stop))
+
+    def pick(self, which: slice | Tensor) -> "Batch":
+        """Samples by their positions, in that order; what all share stays as it is."""
         size = self.size
-        return self._each(lambda leaf: leaf[start:stop] if _has_samples(leaf) and len(leaf) == size else leaf)
+        return self.each(lambda leaf: leaf[which] if leaf.dim() and len(leaf) == size else leaf)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
-        return self._each(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+        return self.each(lambda leaf: leaf.to(device))
 
     def beside(self, model: nn.Module) -> "Batch":
         """The same batch where the model is."""
         parameter = next(model.parameters(), None)
         return self if parameter is None else self.to(parameter.device)
 
-    def _each(self, change: Callable[[Any], Any]) -> "Batch":
-        return Batch(*tree_map(change, (self.args, self.kwargs, self.labels)))
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor in it changed, labels too."""
+        parts = (self.args, self.kwargs, self.labels)
+        return Batch(*tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, parts))
 
 
 class Sequences(Dataset):

@@ -93,7 +93,8 @@ class Report(Record):
     """All that is known about one compression: the report page and its JSON are two views of it.
 
     `memory` is the peak of the activations of one sample, where the budget names it; `rule` is what the allocator's own
-    rule came to, such as the multiplier; `curve` are the networks that a search for a drop has measured.
+    rule came to, such as the multiplier; `curve` are the networks that a search for a drop has measured;
+    `control` is the original after the same recovery, where that was asked for.
     """
 
     model: str
@@ -111,6 +112,7 @@ class Report(Record):
     form_refusals: tuple[FormRefusal, ...] = ()
     before: Evaluation | None = None
     after: Evaluation | None = None
+    control: Evaluation | None = None
     recovered: tuple[str, ...] = ()
     seconds: Mapping[str, float] = {}
     provenance: Mapping[str, str] = {}

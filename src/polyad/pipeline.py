@@ -22,8 +22,8 @@ from polyad.evaluation import divergence, evaluate, outputs
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.finalists import STEPS, WAYS, best_of, repriced
 from polyad.gather import gather
+from polyad.lessons import learn, lesson
 from polyad.metrics import METRICS
-from polyad.naming import inside
 from polyad.outcome import CurvePoint, Report
 from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.peaks import peaks_of, with_peaks
@@ -31,7 +31,7 @@ from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
 from polyad.rebuild import FINAL_STEPS, factorise, rebuild
 from polyad.records import Plan, Statistics, Trace
-from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.recovery.base import RECOVERIES
 from polyad.report.collect import Evidence, collect
 from polyad.settings import Options, Settings
 from polyad.sites import stacked, stacked_as
@@ -104,6 +104,7 @@ def compress(
     plan: Plan | None = None,
     evaluation: Any = None,
     validation: Any = None,
+    learn_from: Any = None,
     source: str = "",
     work: Work | str | Path | None = None,
     progress: Progress = silent,
@@ -118,6 +119,8 @@ def compress(
         plan: decisions made before.
         evaluation: data for the before and after figures, labelled where there are labels; none by default.
         validation: labelled data that a budget with a drop is measured on; neither of the other two.
+        learn_from: samples for recovery levels that train, of which the last eighth judges; the calibration inputs by
+            default. Labels are looked at by `finetune` alone.
         source: what builds the architecture ("zoo:resnet20"), so that the saved folder loads without a model.
         work: a folder for finished statistics and fits, from which a later call with the same network and data goes on
             where this one was interrupted; yours to remove. None by default.
@@ -146,7 +149,19 @@ def compress(
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
     student = rebuild(_with_expansions_in_use(model, plan), fitted)
     with clock("recover"):
-        notes = _recover(student, plan, seen, settings.recover, progress)
+        notes = learn(
+            lesson(
+                student,
+                seen.expanded.model,
+                plan,
+                (seen.fitted, seen.held_out),
+                training=settings.training,
+                learn_from=learn_from,
+                work=work,
+                progress=progress,
+            ),
+            settings.recover,
+        )
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
@@ -251,7 +266,8 @@ def _decide(
 
     def recovered(plan: Plan) -> nn.Module:
         student = make(plan)
-        _recover(student, plan, seen, "none" if settings.recover == "none" else SEARCHED_WITH, silent)
+        lesson_of = lesson(student, seen.expanded.model, plan, (seen.fitted, seen.held_out), progress=silent)
+        learn(lesson_of, "none" if settings.recover == "none" else SEARCHED_WITH)
         return student
 
     judge = None if budget.drop is None else judge_of(model, validation, recovered, work)
@@ -282,14 +298,3 @@ def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
     """The original with those modules expanded in which the plan replaces something."""
     steps = in_use(plan)
     return redo(deepcopy(model), steps) if steps else model
-
-
-def _recover(student: nn.Module, plan: Plan, seen: Observed, level: str, progress: Progress) -> tuple[str, ...]:
-    recovery = RECOVERIES[level]
-    batches = [batch for batch in seen.fitted if isinstance(batch, Batch)]
-    if level != "none" and not (batches and seen.held_out):
-        return (f"{level}: left out, it needs batches of which some are held out",)
-    unused = plan.expanded.keys() - in_use(plan).keys()
-    there = [choice for choice in plan.choices if not any(inside(choice.site.modules[0], name) for name in unused)]
-    lesson_plan = plan.model_copy(update={"choices": tuple(there)})  # the student has no other sites
-    return recovery.run(Lesson(student, seen.expanded.model, lesson_plan, batches, seen.held_out, progress))

@@ -1,10 +1,90 @@
 """The choices of a compression: one schema for the command line, the Python call and the recipe file."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TypedDict
 
-from polyad.errors import BudgetError
+from polyad.errors import BudgetError, PolyadError, UnknownNameError
 from polyad.records import Rank, Record
+
+
+class Training(Record):
+    """How a recovery level that trains goes about it.
+
+    Attributes:
+        epochs: passes over the samples; `EPOCHS` where neither they nor the time are given.
+        time: seconds of wall clock; the rate comes down by its end, whatever the number of epochs.
+        batch: samples of one step of the optimiser.
+        accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
+        rate: highest learning rate of AdamW.
+        warmup: share of the training in which the rate rises.
+        decay: weight decay.
+        clip: norm beyond which a gradient is cut, or None.
+        average: decay of the moving average of the weights; 0 takes the weights as they are.
+        precision: "float32" or "bfloat16" (what PyTorch's autocast computes in it).
+        execution: how factorised layers run while they are trained, the same function each time: "factored",
+            "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
+        augment: how images are varied: "none", "shift", "flip" (and shift), or what the original itself bears ("auto").
+        norms: "frozen" leaves batch norm in evaluation mode, its statistics as they are; "batch" lets it train.
+        match: what a distillation matches: "logits" (less their mean over the classes), the "divergence" of the
+            softmax, or ("auto") logits for classes and the divergence for tokens.
+        temperature: of that softmax.
+        labels: weight of the labels in a fine-tuning; the rest is the original's.
+        patience: validations without an improvement that end it, or None.
+        checkpoint: seconds between two checkpoints.
+        compile: whether torch.compile is used.
+        dense_control: whether the original gets the same recovery, as a measure of what is the recipe's own gain.
+        seed: of the order of samples and of how they are varied.
+    """
+
+    epochs: int | None = None
+    time: float | None = None
+    batch: int = 128
+    accumulate: int = 1
+    rate: float = 1e-3
+    warmup: float = 0.1
+    decay: float = 0.0
+    clip: float | None = 1.0
+    average: float = 0.99
+    precision: str = "float32"
+    execution: str = "auto"
+    augment: str = "auto"
+    norms: str = "frozen"
+    match: str = "auto"
+    temperature: float = 1.0
+    labels: float = 0.5
+    patience: int | None = None
+    checkpoint: float = 120.0
+    compile: bool = False
+    dense_control: bool = False
+    seed: int = 0
+
+    def model_post_init(self, context: object) -> None:
+        for name, known in _NAMED.items():
+            if (found := getattr(self, name)) not in known:
+                raise UnknownNameError(f"There is no {name} {found!r} of a training. Known: {', '.join(known)}.")
+        for name in ("epochs", "time", "batch", "accumulate", "rate", "temperature", "clip", "patience"):
+            if (found := getattr(self, name)) is not None and not 0 < found < inf:
+                raise PolyadError(f"{name}={found} of a training is no positive number.")
+        for name in ("warmup", "average", "labels"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PolyadError(f"{name}={getattr(self, name)} of a training is no share: give 0 to 1.")
+
+    @property
+    def passes(self) -> int | None:
+        """Epochs, the usual number where nothing else ends the training."""
+        return EPOCHS if self.epochs is None and self.time is None else self.epochs
+
+
+EPOCHS = 10
+
+_NAMED = {
+    "precision": ("float32", "bfloat16"),
+    "execution": ("auto", "factored", "contracted"),
+    "augment": ("auto", "none", "shift", "flip"),
+    "norms": ("frozen", "batch"),
+    "match": ("auto", "logits", "divergence"),
+}
 
 
 class Options(TypedDict, total=False):
@@ -25,6 +105,7 @@ class Options(TypedDict, total=False):
     split: Mapping[str, int | tuple[int, ...]]
     memory: int | None
     seed: int
+    training: Training
 
 
 class Settings(Record):
@@ -50,6 +131,7 @@ class Settings(Record):
         memory: bytes that the statistics of the layers may take at once, what goes beyond it lying on disk; no limit by
             default. The result does not depend on it.
         seed: of everything random.
+        training: how recovery levels that train go about it.
     """
 
     forms: tuple[str, ...] | None = None
@@ -67,6 +149,7 @@ class Settings(Record):
     split: dict[str, int | tuple[int, ...]] = {}
     memory: int | None = None
     seed: int = 0
+    training: Training = Training()
 
     def model_post_init(self, context: object) -> None:
         if not 0 <= self.floor <= 1:

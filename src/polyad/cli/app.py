@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
-from polyad.cli.shared import with_choices
+from polyad.cli.shared import choices, training, with_options
 from polyad.errors import PolyadError, notes_of
 
 app = typer.Typer(
@@ -30,23 +30,6 @@ app = typer.Typer(
 def _answer(command: str, **options: Any) -> None:
     """Run the file of a command."""
     import_module(f"polyad.cli.{command}").run(**options)
-
-
-def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
-    """Take what the command line leaves out from a recipe."""
-    return import_module("polyad.cli.recipe").defaults(context, path)
-
-
-Recipe = Annotated[
-    Path | None,
-    typer.Option(
-        "--recipe",
-        metavar="FILE",
-        is_eager=True,
-        callback=_read_recipe,
-        help="recipe.yaml of an earlier run: its options, where they are not given here.",
-    ),
-]
 
 
 @app.command()
@@ -91,31 +74,13 @@ def inspect(
     _answer("inspect", **options)
 
 
-def _read_preset(context: typer.Context, name: str | None) -> str | None:
-    """Take what neither the command line nor a recipe says from a preset."""
-    return import_module("polyad.cli.presets").defaults(context, name)
-
-
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        metavar="NAME",
-        is_eager=True,
-        callback=_read_preset,
-        help="A method of the literature: its forms, norm, allocator and recovery, where they are not given here; see"
-        " `polyad presets`.",
-    ),
-]
-
-
 @app.command()
-@with_choices
+@with_options(choices)
 def plan(
     model: o.Model,
     data: o.Data,
-    recipe: Recipe = None,
-    preset: Preset = None,
+    recipe: o.Recipe = None,
+    preset: o.Preset = None,
     budget: o.Budgets = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where plan.json goes.")] = None,
     **options: Any,
@@ -131,14 +96,14 @@ def plan(
 
 
 @app.command()
-@with_choices
+@with_options(choices, training)
 def compress(
     context: typer.Context,
     model: o.Model,
     data: o.Data,
     out: o.Out,
-    recipe: Recipe = None,
-    preset: Preset = None,
+    recipe: o.Recipe = None,
+    preset: o.Preset = None,
     budget: o.Budgets = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="A plan.json to carry out.")] = None,
     recover: o.Recover = "statistics",
@@ -153,6 +118,39 @@ def compress(
     """
     options |= {"model": model, "data": data, "out": out, "budget": budget, "plan": plan, "recover": recover}
     _answer("compress", **import_module("polyad.cli.recipe").settle_plan(context, options))
+
+
+@app.command()
+@with_options(training)
+def recover(
+    folder: o.Folder,
+    data: o.Data,
+    out: o.Out,
+    level: o.Level = "auto",
+    model: o.Original = None,
+    weights: o.Weights = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    size: o.Size = None,
+    tokenizer: o.Tokenizer = None,
+    samples: o.Samples = 256,
+    batch_size: o.BatchSize = 100,
+    seed: o.Seed = 0,
+    plugin: o.Plugin = None,
+    resume: o.Resume = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    **options: Any,
+) -> None:
+    """Win back what a compressed network has lost, in a new folder: the same plan, the same counts.
+
+    The original, which is learned from, is the one of the folder's recipe, or of --model and --weights. May be started
+    by `accelerate launch` or `torchrun`, to share the work among processes.
+
+    Example: polyad recover small --level distillation --data npz:cifar10.npz --time 20m --out better
+    """
+    said = {name: value for name, value in locals().items() if name not in ("plugin", "options")}
+    _answer("recover", **said, **options)
 
 
 @app.command()
@@ -208,7 +206,7 @@ def benchmark(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that Polyad wrote.")]) -> None:
+def report(folder: o.Folder) -> None:
     """Print the report of a folder and write its HTML page again.
 
     Example: polyad report small

@@ -8,15 +8,18 @@ from polyad.checkpoint import read_plan
 from polyad.cli.console import bars, console, note, print_json, say
 from polyad.cli.opening import Data, chosen_settings, is_folder, open_network, open_splits, preprocessing_of
 from polyad.cli.recipe import written
+from polyad.cli.training import training_of
 from polyad.cli.unfinished import unfinished
-from polyad.errors import BudgetError, ModelError
+from polyad.errors import BudgetError, ModelError, PolyadError
 from polyad.folders import check_writable
 from polyad.models import ModelSource
 from polyad.outcome import Report
 from polyad.pipeline import compress
+from polyad.recovery.base import RECOVERIES
 from polyad.report import print_report
 from polyad.saving import save
 from polyad.settings import Settings
+from polyad.training.ranks import ranks
 
 
 def run(
@@ -32,11 +35,24 @@ def run(
 ) -> None:
     if bool(budget) == bool(plan):
         raise BudgetError("Say what to keep, as in --budget params=50%, or give --plan FILE: one of the two.")
+    said = options | {"budget": budget, "plan": plan, "plugin": plugin}
+    training = training_of(options)
+    trains = RECOVERIES[options["recover"]].trains
+    if ranks().count > 1:
+        raise PolyadError(
+            "Several processes share a training alone: compress in one, then start polyad recover in all."
+        )
     wanted = Budget.parse(budget) if budget else None
     given = read_plan(plan) if plan else None
     check_writable(out)
     with unfinished(out, resume=resume, quiet=quiet or as_json) as work:
-        source, data, settings = open_run(**options, validate=wanted is not None and wanted.drop is not None)
+        train_samples = options.pop("train_samples")
+        source, data, settings = open_run(
+            **options,
+            validate=wanted is not None and wanted.drop is not None,
+            train=(train_samples or 0) if trains else None,
+            training=training,
+        )
         tell(source, data, quiet)
         result = compress(
             source.module,
@@ -45,12 +61,13 @@ def run(
             plan=given,
             evaluation=data.evaluation,
             validation=data.validation,
+            learn_from=data.training,
             source=source.spec,
             work=work,
             progress=bars(quiet or as_json),
             **dict(settings),
         )
-        save(result, out, recipe=written(options | {"budget": budget, "plan": plan, "plugin": plugin}))
+        save(result, out, recipe=written(said))
     if as_json:
         print_json(summary(result.report))
     elif not quiet:
@@ -70,6 +87,7 @@ def open_run(
     tokenizer: Path | None,
     batch_size: int,
     validate: bool = False,
+    train: int | None = None,
     **settings: Any,
 ) -> tuple[ModelSource, Data, Settings]:
     """Network, data and settings of a run; names are checked before anything is computed."""
@@ -86,6 +104,7 @@ def open_run(
         seed=chosen.seed,
         batch_size=batch_size,
         validate=validate,
+        train=train,
     )
     return source, splits, chosen
 
@@ -106,5 +125,5 @@ def summary(report: Report) -> dict[str, Any]:
     for name in ("params", "macs", "bytes", "memory"):
         if (amount := getattr(report, name)) is not None:
             found[name] = amount.model_dump() | {"kept": amount.kept}
-    found |= report.model_dump(include={"before", "after", "curve", "recovered", "seconds", "provenance"})
+    found |= report.model_dump(include={"before", "after", "control", "curve", "recovered", "seconds", "provenance"})
     return found

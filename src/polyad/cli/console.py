@@ -23,7 +23,7 @@ errors = Console(stderr=True)
 def bars(quiet: bool):  # noqa: ANN201
     """A `Progress` for the stages: bars with the time left on standard error when it is a terminal."""
 
-    def show(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+    def show(items: Iterable[T], label: object, total: int | None = None) -> Iterable[T]:
         if quiet or not errors.is_terminal:
             return items
         return _bar(items, label, total)
@@ -31,12 +31,15 @@ def bars(quiet: bool):  # noqa: ANN201
     return show
 
 
-def _bar(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+def _bar(items: Iterable[T], label: object, total: int | None) -> Iterator[T]:
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as progress:
         if total is None and hasattr(items, "__len__"):
             total = len(items)  # type: ignore[arg-type]
-        yield from progress.track(items, total=total, description=label)
+        task = progress.add_task(str(label), total=total)
+        for item in items:
+            yield item
+            progress.update(task, advance=1, description=str(label))
 
 
 def print_json(value: Any) -> None:

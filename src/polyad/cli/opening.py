@@ -13,7 +13,15 @@ from torch.utils.data import DataLoader
 from polyad.batches import Batch
 from polyad.budget import parse_share
 from polyad.checkpoint import PLAN, load_network, read_plan
-from polyad.data import DataSource, calibration_alone, calibration_and_evaluation, loader, open_data, validation_samples
+from polyad.data import (
+    DataSource,
+    calibration_alone,
+    calibration_and_evaluation,
+    loader,
+    open_data,
+    training_samples,
+    validation_samples,
+)
 from polyad.errors import DataError, ModelError
 from polyad.expand import parse_split
 from polyad.memory import parse_memory
@@ -21,7 +29,7 @@ from polyad.models import ModelSource, build_model, inputs_of, open_model
 from polyad.overrides import parse_fixed
 from polyad.pipeline import settings_of
 from polyad.records import Preprocessing
-from polyad.settings import Settings
+from polyad.settings import Settings, Training
 from polyad.tokenizer import find_tokenizer
 
 
@@ -33,6 +41,7 @@ class Data:
     evaluation: DataLoader
     notes: tuple[str, ...] = ()
     validation: DataLoader | None = None
+    training: DataLoader | None = None
 
 
 def is_folder(spec: str) -> bool:
@@ -87,9 +96,10 @@ def open_splits(
     seed: int,
     batch_size: int,
     validate: bool = False,
+    train: int | None = None,
 ) -> Data:
     """Calibration batches (labels are not looked at), evaluation batches and, if asked for, validation batches, which
-    share no sample."""
+    share no sample; and so many samples to train on (0 for all), those of calibration first among them."""
     source = open_data(data, preprocessing)
     notes = source.notes
     if calibration is None:
@@ -101,7 +111,10 @@ def open_splits(
         fitted, judged = calibration_alone(other, samples, seed), evaluation_split(source)
     chosen = validation_samples(other, samples, seed, evaluated=other is source) if validate else None
     validation = None if chosen is None else loader(chosen, batch_size)
-    return Data(loader(fitted, batch_size), loader(judged, batch_size), notes, validation)
+    learned = None
+    if train is not None:
+        learned = loader(training_samples(other, samples, train, seed, evaluated=other is source), batch_size)
+    return Data(loader(fitted, batch_size), loader(judged, batch_size), notes, validation, learned)
 
 
 def evaluation_split(source: DataSource) -> Any:
@@ -131,6 +144,7 @@ def chosen_settings(
     stack: Sequence[str] | None,
     memory: str | None = None,
     seed: int,
+    training: Training | None = None,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
     return settings_of(
@@ -149,6 +163,7 @@ def chosen_settings(
         stack=tuple(stack or ()),
         memory=None if memory is None else parse_memory(memory),
         seed=seed,
+        training=training or Training(),
     )
 
 

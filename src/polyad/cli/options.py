@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ def _load_plugins(paths: list[Path] | None) -> list[Path] | None:
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that Polyad wrote.", show_default=False)]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -100,7 +101,9 @@ Finalists = Annotated[
         help="Plans that weigh damages differently, compared as whole networks by what they do to the outputs.",
     ),
 ]
-Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help="Recovery: statistics, refit, or none.")]
+LEVELS = "none, statistics, refit, distillation (no labels), finetune (labels too), or auto (as long as it pays)"
+Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
+Level = Annotated[str, typer.Option("--level", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Samples = Annotated[
     int, typer.Option("--samples", min=2, help="Calibration samples; a fifth are held out of every fit.")
 ]
@@ -164,3 +167,62 @@ Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.", show_default=False)]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
+TRAINING = "Levels that train"
+
+
+def _of_training(name: str, help: str, **more: Any) -> Any:
+    return typer.Option(name, help=help, rich_help_panel=TRAINING, **more)
+
+
+Time = Annotated[str | None, _of_training("--time", "Ends it, the rate down by then: 90s, 20m, 1h.", metavar="TIME")]
+Epochs = Annotated[int | None, _of_training("--epochs", "Passes over the samples.", min=1)]
+TrainSamples = Annotated[
+    int | None,
+    _of_training("--train-samples", "How many of the training split, an eighth of them to judge by; all.", min=8),
+]
+TrainBatch = Annotated[int | None, _of_training("--train-batch", "Samples in one step.", min=1)]
+Rate = Annotated[float | None, _of_training("--rate", "Highest learning rate.")]
+Precision = Annotated[str | None, _of_training("--precision", "float32 or bfloat16.")]
+Augment = Annotated[
+    str | None,
+    _of_training("--augment", "Images are varied by none, shift, flip (and shift), or auto: what they bear."),
+]
+Checkpoint = Annotated[str | None, _of_training("--checkpoint", "Time between two checkpoints.", metavar="TIME")]
+DenseControl = Annotated[
+    bool, _of_training("--dense-control", "Also recover the original, to know what the recipe alone brings.")
+]
+
+
+def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:
+    """Take what the command line leaves out from a recipe."""
+    return import_module("polyad.cli.recipe").defaults(context, path)
+
+
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        is_eager=True,
+        callback=_read_recipe,
+        help="recipe.yaml of an earlier run: its options, where they are not given here.",
+    ),
+]
+
+
+def _read_preset(context: typer.Context, name: str | None) -> str | None:
+    """Take what neither the command line nor a recipe says from a preset."""
+    return import_module("polyad.cli.presets").defaults(context, name)
+
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        is_eager=True,
+        callback=_read_preset,
+        help="A method of the literature: its forms, norm, allocator and recovery, where they are not given here; see"
+        " `polyad presets`.",
+    ),
+]

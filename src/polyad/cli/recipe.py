@@ -35,6 +35,14 @@ KEYS = {
     "tokenizer": "tokenizer",
     "batch_size": "batch_size",
     "seed": "seed",
+    "time": "time",
+    "epochs": "epochs",
+    "train_samples": "train_samples",
+    "train_batch": "train_batch",
+    "rate": "rate",
+    "precision": "precision",
+    "augment": "augment",
+    "dense_control": "dense_control",
     "memory": "memory",
 }
 """What a recipe may hold -> the parameter of the command."""
@@ -97,7 +105,7 @@ def settle_plan(context: typer.Context, options: dict[str, Any]) -> dict[str, An
 def written(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a run as a recipe holds them, without those that were not given."""
     found = {key: options.get(name) for key, name in KEYS.items()}
-    return {key: _plain(value) for key, value in found.items() if value not in (None, [])}
+    return {key: _plain(value) for key, value in found.items() if value not in (None, [], False)}
 
 
 def _plain(value: Any) -> Any:

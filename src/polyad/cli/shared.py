@@ -1,4 +1,4 @@
-"""The options that `plan` and `compress` have in common: written once, in the order of their help pages."""
+"""The options that commands have in common: written once, in the order of their help pages."""
 
 import inspect
 from collections.abc import Callable
@@ -38,14 +38,37 @@ def choices(
     """What a run is told beside its network, data and budget."""
 
 
-def with_choices(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of `choices` in the place of its **options."""
-    own = inspect.signature(command)
-    named = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+def training(
+    time: o.Time = None,
+    epochs: o.Epochs = None,
+    train_samples: o.TrainSamples = None,
+    train_batch: o.TrainBatch = None,
+    rate: o.Rate = None,
+    precision: o.Precision = None,
+    augment: o.Augment = None,
+    checkpoint: o.Checkpoint = None,
+    dense_control: o.DenseControl = False,
+) -> None:
+    """What a recovery level that trains is told."""
 
-    @wraps(command)
-    def run(**options: Any) -> None:
-        command(**options)
 
-    run.__signature__ = own.replace(parameters=[*named, *inspect.signature(choices).parameters.values()])  # type: ignore[attr-defined]
-    return run
+Command = Callable[..., None]
+
+
+def with_options(*groups: Command) -> Callable[[Command], Command]:
+    """The command with the options of some groups in the place of its **options."""
+
+    def with_them(command: Command) -> Command:
+        own = inspect.signature(command)
+        found = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        for group in groups:
+            found += inspect.signature(group).parameters.values()
+
+        @wraps(command)
+        def run(**options: Any) -> None:
+            command(**options)
+
+        run.__signature__ = own.replace(parameters=found)  # type: ignore[attr-defined]
+        return run
+
+    return with_them

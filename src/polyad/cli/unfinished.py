@@ -14,7 +14,11 @@ KINDS = {
     "probe": "{} probes",
     "fit": "{} fits",
     "trial": "{} evaluations",
+    "training": "{} checkpoints of a training",
 }
+
+LONG = ("menu", "fit", "training")
+"""Kinds that are worth keeping whatever ended the run."""
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def unfinished(out: Path | None, *, resume: bool, quiet: bool) -> Iterator[Work]
     try:
         yield work
     except BaseException as error:
-        if isinstance(error, PolyadError) and not resume and not (work.made["menu"] or work.made["fit"]):
+        if isinstance(error, PolyadError) and not resume and not any(work.made[kind] for kind in LONG):
             work.clear()  # a request that cannot be met leaves nothing, unless its work was long
         elif work.files:
             error.add_note(f"what was finished is kept in {folder}: go on with the same command and --resume")

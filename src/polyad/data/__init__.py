@@ -1,7 +1,14 @@
 """Data by its specification: one file per source, registered beside the code."""
 
 from polyad.data.base import SOURCES, DataSource
-from polyad.data.opening import calibration_alone, calibration_and_evaluation, loader, open_data, validation_samples
+from polyad.data.opening import (
+    calibration_alone,
+    calibration_and_evaluation,
+    loader,
+    open_data,
+    training_samples,
+    validation_samples,
+)
 
 __all__ = [
     "SOURCES",
@@ -10,5 +17,6 @@ __all__ = [
     "calibration_and_evaluation",
     "loader",
     "open_data",
+    "training_samples",
     "validation_samples",
 ]

@@ -98,6 +98,22 @@ def validation_samples(source: DataSource, samples: int, seed: int, *, evaluated
     return _draw(left, VALIDATION, seed)[0]
 
 
+def training_samples(source: DataSource, samples: int, wanted: int, seed: int, *, evaluated: bool = True) -> Dataset:
+    """Samples to train on, in the order of the draw: those of calibration first, then others of the same split; where
+    the figures come from what calibration leaves over, those of calibration alone.
+
+    Args:
+        source, samples, seed: as for `calibration_and_evaluation`.
+        wanted: how many, at most; 0 for all.
+        evaluated: whether the final figures come from the same source.
+    """
+    fitted, judged = _parts(source, samples)
+    dataset = source.splits[fitted]
+    if judged is None and evaluated:
+        return _draw(dataset, min(_fewer(source.splits, samples), wanted or samples), seed)[0]
+    return _draw(dataset, wanted or len(dataset), seed)[0]  # type: ignore[arg-type]
+
+
 def _parts(source: DataSource, samples: int) -> tuple[str, str | None]:
     """The split for calibration, and the one for evaluation if it is another."""
     if samples < 1:

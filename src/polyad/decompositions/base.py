@@ -237,16 +237,22 @@ class Decomposition(ABC):
         rank = tuple(found[letter] for letter in self.rank_letters(layer))
         fill(module, self.network(layer, rank), layer.member, factors, bias, order)
 
+    @torch.no_grad()
     def read(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
-        """The factors (groups, ...), float64, of one layer that `load` filled; last their order for forms that
-        reorder."""
+        """As `live`, factors in float64 on the CPU."""
+        found = self.live(module, layer, rank)
+        return [one.cpu().double() if one.is_floating_point() else one.cpu() for one in found]
+
+    def live(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
+        """The factors (groups, ...) of one layer that `load` filled, last their order for forms that reorder; gradients
+        flow back to its parameters."""
         found, order = read(module, self.network(layer, rank), layer.member)
         shapes = self.factor_shapes(layer.member, rank)
-        factors = [factor.to("cpu", torch.float64).reshape(shape) for factor, shape in zip(found, shapes, strict=True)]
+        factors = [factor.reshape(shape) for factor, shape in zip(found, shapes, strict=True)]
         if order is None:
             return factors
-        split = order.cpu().reshape(layer.groups, -1)
-        return [*factors, split - torch.arange(len(split))[:, None] * split.shape[1]]
+        split = order.reshape(layer.groups, -1)
+        return [*factors, split - torch.arange(len(split), device=split.device)[:, None] * split.shape[1]]
 
     def ranks(self, layer: LayerSpec, target: Tensor, shares: Sequence[float]) -> list[Rank]:
         """For every share of the dense weights a good rank within it, ascending, without repeats.

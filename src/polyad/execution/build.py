@@ -77,15 +77,15 @@ def fill(
         module[-1].index.copy_(order.argsort())  # type: ignore[operator, union-attr]
 
 
-@torch.no_grad()
 def read(module: nn.Sequential, network: Network, layer: LayerSpec) -> tuple[list[Tensor], Tensor | None]:
-    """The factors (*letters) that `fill` put into a module, and the order of the outputs if it has one."""
+    """The factors (*letters) that `fill` put into a module, views of its parameters or differentiable functions of
+    them, and the order of the outputs if it has one."""
     if in_a_row(network, layer):
         found: list[Tensor] = [torch.empty(0)] * len(network.factors)
         for part, step in zip(module, steps(network, layer), strict=False):
             found[step.factor] = _factor(network, step, _canonical(part, step))
     else:
-        found = [parameter.detach() for parameter in module[0].factors]  # type: ignore[union-attr]
+        found = list(module[0].factors)  # type: ignore[arg-type]
     index = getattr(module[-1], "index", None)
     return found, None if index is None else index.argsort()
 
@@ -179,7 +179,7 @@ def _weight(network: Network, step: Step, factor: Tensor) -> Tensor:
 
 def _canonical(part: nn.Module, step: Step) -> Tensor:
     """The canonical weight of a step that is executed."""
-    weight: Tensor = part.weight.detach()  # type: ignore[operator, assignment, union-attr]
+    weight: Tensor = part.weight  # type: ignore[operator, assignment, union-attr]
     if isinstance(part, Scale):
         return weight.reshape(step.layer.weight_shape)
     if isinstance(part, nn.Embedding):

@@ -7,9 +7,16 @@ from math import prod
 from torch import nn
 
 from polyad.batches import Batch
+from polyad.digests import digest
 from polyad.progress import Progress
 from polyad.records import Plan, Site
 from polyad.registry import Registry
+from polyad.settings import Training
+from polyad.training.loop import Course, train
+from polyad.training.matching import Matching, has_labels, variation_of
+from polyad.training.ranks import ALONE, Ranks
+from polyad.training.samples import Samples
+from polyad.work import NOTHING_KEPT, Work
 
 ELEMENTS = 1 << 27
 """Largest activation of all calibration inputs together, in elements (512 MiB of float32)."""
@@ -26,6 +33,11 @@ class Lesson:
         calibration: batches to learn from; labels are not looked at.
         held_out: batches that decide whether a change is kept.
         progress: shows how far it is.
+        training: how levels that train go about it.
+        learned: batches that they learn from, with labels where there are any; `calibration` where there are none.
+        unseen: batches, none of them learned from, that decide which state they keep; `held_out` where there are none.
+        work: where they keep checkpoints.
+        ranks: the processes that share their work.
     """
 
     student: nn.Module
@@ -34,21 +46,60 @@ class Lesson:
     calibration: Sequence[Batch]
     held_out: Sequence[Batch]
     progress: Progress
+    training: Training = Training()
+    learned: Sequence[Batch] = ()
+    unseen: Sequence[Batch] = ()
+    work: Work = NOTHING_KEPT
+    ranks: Ranks = ALONE
+
+    @property
+    def samples(self) -> Sequence[Batch]:
+        """To train on."""
+        return self.learned or self.calibration
+
+    @property
+    def judges(self) -> Sequence[Batch]:
+        """To judge a training by."""
+        return self.unseen or self.held_out
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """One level; `run` changes the student and returns notes for the report."""
+    """One level; `run` changes the student and returns notes for the report.
+
+    `trains` says whether it takes many steps on as many samples as there are, rather than one pass over a few.
+    """
 
     name: str
     summary: str
     run: Callable[[Lesson], tuple[str, ...]]
+    trains: bool = False
 
 
 def samples_at_once(sites: Sequence[Site]) -> int:
     """As many samples as the largest output of a site allows."""
     sizes = (site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
     return max(1, ELEMENTS // max(sizes))
+
+
+def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
+    """Train the whole student towards the original's outputs, and the labels if they are to be used; a note."""
+    samples, unseen = Samples(lesson.samples), lesson.judges
+    if labels and not (has_labels(lesson.teacher, samples.parts) and has_labels(lesson.teacher, unseen)):
+        return f"{name}: left out, it needs labels of classes or tokens for all samples"
+    matching = Matching(lesson.teacher, lesson.student, unseen, lesson.training, labels=labels)
+    course = Course(
+        lesson.student,
+        samples,
+        matching.loss,
+        matching.figure,
+        name,
+        variation=variation_of(lesson.teacher, unseen, lesson.training),
+        choices=lesson.plan.choices,
+        key=(digest(lesson.teacher.state_dict()), Samples(unseen).key),
+    )
+    found = train(course, lesson.training, work=lesson.work, progress=lesson.progress, ranks=lesson.ranks)
+    return f"{name}: {found.text('validation loss' if labels else 'divergence on validation samples')}"
 
 
 RECOVERIES: Registry[Recovery] = Registry("recovery level", "polyad.recovery")

@@ -157,6 +157,9 @@ def curve_rows(report: Report) -> list[tuple[str, ...]]:
     return [(p.unit, percent(p.share), count(p.params), count(p.macs), p.text) for p in report.curve]
 
 
+CONTROL = "the original with the same recovery"
+
+
 def quality_rows(report: Report) -> list[QualityRow]:
     """The metric, the loss, and what differs from the original network; empty where nothing was evaluated."""
     before, after = report.before, report.after
@@ -169,6 +172,9 @@ def quality_rows(report: Report) -> list[QualityRow]:
     if name != "divergence":
         rows.append(QualityRow(label, value_text(before), value_text(after), difference_text(after) if after else ""))
     rows.append(QualityRow(loss, _loss(before), _loss(after), _loss_change(before, after)))
+    if report.control is not None and name != "divergence":
+        control = report.control
+        rows.append(QualityRow(CONTROL, value_text(before), value_text(control), difference_text(control)))
     if after is not None:
         divergence = after.value if name == "divergence" else after.divergence
         rows.append(QualityRow("divergence from the original", NONE, figure(divergence), ""))

@@ -1,0 +1,138 @@
+"""What distillation and fine-tuning minimise: the distance from the original's outputs, and from the labels.
+
+For classes the mean squared error of the logits, less their mean over the classes, which the softmax does not see
+either (Ba and Caruana, "Do Deep Nets Really Need to be Deep?", NeurIPS 2014): where the original is nearly certain its
+probabilities say almost nothing, its logits still do. For tokens the divergence KL(p_T || q_T) T^2 of the softmax at
+temperature T (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015). For other outputs the
+squared error relative to the energy of the original's. Labels add their cross-entropy.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polyad.batches import Batch, is_integer, outputs_tensor
+from polyad.evaluation import divergence, outputs
+from polyad.modes import evaluating
+from polyad.perplexity import predicts_tokens
+from polyad.settings import Training
+from polyad.training.variation import UNVARIED, Variation, is_images
+
+BEARS = 0.8
+"""Share of the samples on which the original has to say the same of a varied image."""
+
+LOOKED_AT = 512
+"""Samples on which that is found out."""
+
+
+class Matching:
+    """The student beside the original.
+
+    Args:
+        teacher: the original; a copy of it is run.
+        student: on whichever device it is when it is run.
+        unseen: batches that `figure` judges on.
+        training: temperature, weight of the labels.
+        labels: whether they are used.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, unseen: Sequence[Batch], training: Training, *, labels: bool
+    ) -> None:
+        self.student, self.unseen, self.training = student, unseen, training
+        self.labels = training.labels if labels else 0.0
+        self.teacher = deepcopy(teacher).eval().requires_grad_(False)
+        self.teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.expected = outputs(teacher, unseen)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean over the samples of a batch."""
+        found = outputs_tensor(batch.run(self.student))
+        loss = found.new_zeros(())
+        if self.labels:
+            loss = loss + self.labels * _cross_entropy(found, batch)
+        if self.labels < 1:
+            self.teacher.to(found.device)
+            with torch.no_grad():
+                wanted = outputs_tensor(batch.run(self.teacher))
+            loss = loss + (1 - self.labels) * self._distance(wanted, found, predicts_tokens(found, batch))
+        return loss
+
+    def _distance(self, wanted: Tensor, found: Tensor, tokens: bool) -> Tensor:
+        if not (tokens or are_classes(found)):
+            return relative_error(wanted, found)
+        wanted, found = (x.flatten(0, -2).float() for x in (wanted, found))
+        if self.training.match == "logits" or (self.training.match == "auto" and not tokens):
+            return logits_error(wanted, found)
+        return softened_divergence(wanted, found, self.training.temperature)
+
+    def figure(self) -> float:
+        """On unseen samples the divergence from the original, and the cross-entropy of labels in their weight."""
+        found = outputs(self.student, self.unseen)
+        figure = (1 - self.labels) * divergence(self.expected, found)
+        if self.labels:
+            wanted = torch.cat([batch.labels.flatten() for batch in self.unseen])  # type: ignore[union-attr]
+            figure += self.labels * F.cross_entropy(found.double(), wanted.long()).item()
+        return figure
+
+
+def relative_error(wanted: Tensor, found: Tensor) -> Tensor:
+    """sum (a - b)^2 / sum a^2."""
+    return (found - wanted).square().sum() / wanted.square().sum().clamp_min(torch.finfo(wanted.dtype).tiny)
+
+
+def logits_error(wanted: Tensor, found: Tensor) -> Tensor:
+    """Mean squared error of logits (rows, classes), each row less its mean."""
+    difference = found - wanted
+    return (difference - difference.mean(1, keepdim=True)).square().mean()
+
+
+def softened_divergence(wanted: Tensor, found: Tensor, temperature: float) -> Tensor:
+    """Mean KL(p_T || q_T) T^2 of logits (rows, classes)."""
+    expected, said = ((x / temperature).log_softmax(1) for x in (wanted, found))
+    return F.kl_div(said, expected, log_target=True, reduction="batchmean") * temperature**2
+
+
+def are_classes(found: Tensor) -> bool:
+    """Whether outputs are scores of classes, (samples, classes)."""
+    return found.dim() == 2 and found.shape[1] >= 2 and found.is_floating_point()
+
+
+@torch.no_grad()
+def has_labels(network: nn.Module, batches: Sequence[Batch]) -> bool:
+    """Whether every batch says which class, or which token at each position, is right."""
+    if not all(is_integer(batch.labels) for batch in batches):
+        return False
+    with evaluating(network):
+        found = [outputs_tensor(batch.run(network)) for batch in (one.take(1) for one in batches)]
+    return all(
+        predicts_tokens(output, batch.take(1)) or (are_classes(output) and batch.labels.dim() == 1)  # type: ignore[union-attr]
+        for output, batch in zip(found, batches, strict=True)
+    )
+
+
+@torch.no_grad()
+def variation_of(teacher: nn.Module, batches: Sequence[Batch], training: Training) -> Variation:
+    """How images are varied: as asked for, or as the network bears it, which then says the same of most of them."""
+    if training.augment != "auto":
+        return Variation(training.augment in ("shift", "flip"), training.augment == "flip")
+    batch = batches[0].take(LOOKED_AT)
+    inputs = [*batch.args, *batch.kwargs.values()]
+    if not any(map(is_images, inputs)) or not are_classes(expected := outputs(teacher, [batch])):
+        return UNVARIED
+    somewhere = UNVARIED.draw(batch.size, torch.Generator().manual_seed(0))
+
+    def borne(variation: Variation, numbers: Tensor) -> bool:
+        found = outputs(teacher, [variation.apply(batch, numbers)])
+        return float((found.argmax(1) == expected.argmax(1)).double().mean()) >= BEARS
+
+    all_of_them = torch.zeros_like(somewhere)
+    return Variation(borne(Variation(shift=True), somewhere), borne(Variation(flip=True), all_of_them))
+
+
+def _cross_entropy(found: Tensor, batch: Batch) -> Tensor:
+    labels: Tensor = batch.labels  # type: ignore[assignment]
+    return F.cross_entropy(found.flatten(0, -2).float(), labels.flatten().long())

@@ -1,0 +1,84 @@
+"""How samples are varied: shifted and mirrored images, whose wanted outputs the original network gives.
+
+The random numbers of a batch are drawn on the CPU for all of its samples at once, so that they are the same on every
+device and however many processes share the batch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyad.batches import Batch
+
+SHIFT = 8
+"""An image is shifted by up to its size divided by this, 4 pixels of 32."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What is done to the images of a batch.
+
+    Attributes:
+        shift: whether they are shifted, zeros coming in (the mean colour where inputs are normalised).
+        flip: whether half of them are mirrored.
+    """
+
+    shift: bool = False
+    flip: bool = False
+
+    @property
+    def key(self) -> str:
+        """Equal for equal variations."""
+        return repr(self)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random numbers for so many samples, (count, 3) in [0, 1)."""
+        return torch.rand(count, 3, generator=generator)
+
+    def apply(self, batch: Batch, numbers: Tensor) -> Batch:
+        """The batch varied: all inputs that are images alike.
+
+        Args:
+            numbers: (samples, 3) from `draw`.
+        """
+        if not (self.shift or self.flip):
+            return batch
+        args = tuple(self._varied(leaf, numbers) for leaf in batch.args)
+        kwargs = {name: self._varied(leaf, numbers) for name, leaf in batch.kwargs.items()}
+        return Batch(args, kwargs, batch.labels)
+
+    def _varied(self, images: Tensor, numbers: Tensor) -> Tensor:
+        if not is_images(images):
+            return images
+        numbers = numbers.to(images.device)
+        if self.flip:
+            images = torch.where(numbers[:, 0].view(-1, 1, 1, 1) < 0.5, images.flip(-1), images)
+        return shifted(images, numbers[:, 1:]) if self.shift else images
+
+
+UNVARIED = Variation()
+
+
+def is_images(value: object) -> bool:
+    """Whether it is (samples, channels, height, width) floats."""
+    return isinstance(value, Tensor) and value.dim() == 4 and value.is_floating_point()
+
+
+def shifted(images: Tensor, numbers: Tensor) -> Tensor:
+    """Every image moved by a whole number of pixels of its own.
+
+    Args:
+        images: (samples, channels, height, width).
+        numbers: (samples, 2) in [0, 1): how far down and to the right, from one end of the range to the other.
+    """
+    sizes = images.shape[2:]
+    reach = [max(1, size // SHIFT) for size in sizes]
+    wide = F.pad(images, (reach[1], reach[1], reach[0], reach[0]))
+    rows, columns = (
+        (numbers[:, axis] * (2 * reach[axis] + 1)).long()[:, None] + torch.arange(sizes[axis], device=images.device)
+        for axis in range(2)
+    )
+    samples = torch.arange(len(images), device=images.device)
+    return wide.permute(0, 2, 3, 1)[samples[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
