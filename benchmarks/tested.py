@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 import polyad
-from polyad.batches import Batch, as_batches
+from polyad.batches import Batch, as_batches, run_on
 from polyad.data import calibration_alone, loader
-from polyad.evaluation import evaluate, outputs, run_on
+from polyad.evaluation import evaluate, outputs
+from polyad.models import ModelSource
 from polyad.outcome import Evaluation
 from polyad.trace import trace
 
@@ -87,20 +88,22 @@ def _test(model: nn.Module, batches: Sequence[Batch]) -> Test:
     return partial(_classified, batches, outputs(model, batches))
 
 
-def _cifar(name: str, seed: int, data: str) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
-    folder = data_folder()
-    source = polyad.open_model(f"zoo:{name}", folder / WEIGHTS[name])
-    files = {"lossless": LOSSLESS, "jpeg": JPEG}
-
-    def opened(file: str) -> Any:
-        return polyad.open_data(f"npz:{folder / file}", source.preprocessing)
-
-    drawn = calibration_alone(opened(files[data][0]), CALIBRATION[name], seed)
+def tests_of(source: ModelSource, files: Mapping[str, str]) -> dict[str, Test]:
+    """The test split of each file of CIFAR images, or its only one, by the name that it is given."""
     tests = {}
-    for kind, (_, file) in files.items():
-        splits = opened(file).splits
+    for kind, file in files.items():
+        splits = polyad.open_data(f"npz:{data_folder() / file}", source.preprocessing).splits
         judged = splits.get("test") or next(iter(splits.values()))
         tests[kind] = _test(source.module, as_batches(loader(judged, 250)))
+    return tests
+
+
+def _cifar(name: str, seed: int, data: str) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
+    source = polyad.open_model(f"zoo:{name}", data_folder() / WEIGHTS[name])
+    files = {"lossless": LOSSLESS, "jpeg": JPEG}
+    opened = polyad.open_data(f"npz:{data_folder() / files[data][0]}", source.preprocessing)
+    drawn = calibration_alone(opened, CALIBRATION[name], seed)
+    tests = tests_of(source, {kind: test for kind, (_, test) in files.items()})
     return source.module, as_batches(loader(drawn, 100)), tests
 
 

@@ -52,9 +52,9 @@ images and 0.20 ± 0.54 on 1,017 test images.
 
 `--floor 5%` keeps at least that share of each layer's parameters.
 
-`--finalists 8` compares whole networks: the menu is priced in up to eight ways, which weigh the damages and large errors
-more or less; each gives a plan within the budget, and the one is kept whose network, fitted briefly, comes closest to the
-original's outputs on the calibration inputs. What was compared stands in the plan's `rule`.
+`--finalists 8` compares whole networks: the menu is priced in up to eight ways, which weigh the damages and large
+errors more or less; each gives a plan within the budget, and the one is kept whose network, fitted briefly, comes
+closest to the original's outputs on the calibration inputs. What was compared stands in the plan's `rule`.
 
 ## Allocators
 
