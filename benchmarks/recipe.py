@@ -2,7 +2,7 @@
 
     POLYAD_DATA=... python benchmarks/recipe.py FOLDER... [--rates 1e-3] [--epochs 60] [--workers 2] [--device cuda]
 
-Each FOLDER is one that `polyad compress` wrote for a network of the zoo; `zoo:NAME` stands for the dense network itself,
+Each FOLDER is one that `polyad compress` wrote for a network of the zoo; `zoo:NAME` is the dense network itself,
 which gets the same training, so that what the recipe gains is not taken for what the method loses. Learned from: the
 20,000 JPEG images of the CIFAR-10 training set, of which an eighth judges; the rate with the least validation figure is
 the result. Tests, looked at once for each network: the 10,000 JPEG and the 1,017 lossless test images. Writes
