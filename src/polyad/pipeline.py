@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,6 +22,7 @@ from polyad.errors import BudgetError, ModelError
 from polyad.evaluation import evaluate
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
+from polyad.latency import Latencies, keep, latency_of
 from polyad.metrics import METRICS
 from polyad.naming import inside
 from polyad.outcome import CurvePoint, Report
@@ -28,10 +30,11 @@ from polyad.overrides import check_fixed, ignoring, replayed
 from polyad.peaks import peaks_of, with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import outline, propose
-from polyad.rebuild import factorise, rebuild
-from polyad.records import Plan, Statistics, Trace
+from polyad.rebuild import factorise, rebuild, untrained
+from polyad.records import Menu, Plan, Statistics, Trace
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.report.collect import Evidence, collect
+from polyad.runtimes.base import RUNTIMES
 from polyad.settings import Options, Settings
 from polyad.sites import stacked, stacked_as
 from polyad.splits import Call, hold_out
@@ -148,9 +151,13 @@ def compress(
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
     memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
+    with clock("time"):
+        latency, late = latency_of(model, student, plan, settings, seen.fitted)
     measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *exceeded), **measured))
+    return Result(
+        student, plan, collect(evidence, settings, recovered=(*notes, *exceeded, *late), latency=latency, **measured)
+    )
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
@@ -161,6 +168,7 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     """
     settings = Settings(**options)  # type: ignore[arg-type]
     chosen = (
+        (RUNTIMES, settings.runtime),
         (METRICS, settings.metric),
         (DAMAGES, settings.damage or DEFAULT),
         (ALLOCATORS, settings.allocator),
@@ -199,6 +207,8 @@ def look(
         check_limits(settings.allocator, budget)
         rough = outline(expanded.model, found, settings)
         rough = rough if budget.memory is None else within_memory(with_peaks(expanded.model, rough, example), budget)
+        if budget.latency is not None:
+            rough = Latencies.of(model, rough, settings, fitted, progress).menu()
         check_reachable(rough, budget, margin=OUTLINE_MARGIN)
     metric = METRICS[plan.metric if plan else settings.metric]
     weighs = plan is None and DAMAGES[settings.damage or DEFAULT].needs_curvature
@@ -251,11 +261,20 @@ def _decide(
     if budget.memory is not None:
         menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
 
-    def decide(wanted: Budget) -> Plan:
-        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
+    def decide(priced: Menu, wanted: Budget) -> Plan:
+        found = allocate(priced, wanted, allocator=settings.allocator, refused=seen.trace.refused)
         return found.model_copy(update={"expanded": dict(seen.expanded.names)})
 
-    return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
+    def shape(plan: Plan) -> nn.Module:
+        return untrained(_with_expansions_in_use(model, plan), plan)
+
+    if budget.latency is not None:
+        times = Latencies.of(model, menu, settings, seen.fitted, progress)
+        if judge is None:
+            return keep(times, budget, decide, shape), ()
+        return least_share(times.menu(), budget, partial(times.solved, decide), judge)
+    given = partial(decide, menu)
+    return (given(budget), ()) if judge is None else least_share(menu, budget, given, judge)
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:

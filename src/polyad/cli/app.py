@@ -270,6 +270,12 @@ def damages(as_json: o.Json = False) -> None:
 
 
 @app.command()
+def runtimes(as_json: o.Json = False) -> None:
+    """What can run a network where its latency counts, and whether it is there."""
+    _answer("listing", what="runtimes", as_json=as_json)
+
+
+@app.command()
 def zoo(as_json: o.Json = False) -> None:
     """The reference networks that come along."""
     _answer("listing", what="zoo", as_json=as_json)

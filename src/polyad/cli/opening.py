@@ -129,6 +129,9 @@ def chosen_settings(
     split: Sequence[str] | None,
     stack: Sequence[str] | None,
     memory: str | None = None,
+    runtime: str = "eager",
+    threads: int | None = None,
+    latency_batch: int = 1,
     seed: int,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
@@ -146,6 +149,9 @@ def chosen_settings(
         split=parse_split(split or ()),
         stack=tuple(stack or ()),
         memory=None if memory is None else parse_memory(memory),
+        runtime=runtime,
+        threads=threads,
+        latency_batch=latency_batch,
         seed=seed,
     )
 

@@ -45,7 +45,8 @@ Budgets = Annotated[
     typer.Option(
         "--budget",
         metavar="UNIT=AMOUNT",
-        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations;"
+        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations,"
+        " latency=60% or 3ms as measured;"
         " drop=0.5: what may be lost, in points of accuracy; repeat or join by commas.",
     ),
 ]
@@ -146,6 +147,17 @@ Memory = Annotated[
         help="Memory for the statistics of the layers, such as 4GB: the data is gone through several times, and the"
         " rest lies on disk. The result is the same.",
     ),
+]
+Runtime = Annotated[
+    str,
+    typer.Option("--runtime", help="What runs the network where the budget names its latency; see `polyad runtimes`."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads of the runtime; as many as PyTorch takes by default."),
+]
+LatencyBatch = Annotated[
+    int, typer.Option("--latency-batch", min=1, help="Samples in a pass whose latency the budget names.")
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the unfinished work in OUT.work that an interrupted run left.")

@@ -35,6 +35,9 @@ KEYS = {
     "batch_size": "batch_size",
     "seed": "seed",
     "memory": "memory",
+    "runtime": "runtime",
+    "threads": "threads",
+    "latency_batch": "latency_batch",
 }
 """What a recipe may hold -> the parameter of the command."""
 
