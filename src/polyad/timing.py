@@ -23,7 +23,7 @@ K = TypeVar("K")
 LOW = 0.1
 """The quantile of a thing's runs that counts as its time."""
 
-LEAST, MOST = 12, 400
+LEAST, MOST = 12, 200
 """Counted runs of each."""
 
 
@@ -73,7 +73,14 @@ def bench_of(runtime: str, threads: int | None, batch: int) -> Bench:
     return Bench(runtime=runtime, version=found.version(), machine=found.place(), threads=number, batch=batch)
 
 
-def clocked(bench: Bench, contenders: Mapping[K, tuple[nn.Module, Batch]], *, seconds: float) -> dict[K, list[float]]:
+def clocked(
+    bench: Bench,
+    contenders: Mapping[K, tuple[nn.Module, Batch]],
+    *,
+    seconds: float,
+    least: int = LEAST,
+    most: int = MOST,
+) -> dict[K, list[float]]:
     """The seconds of each run of networks or layers on their inputs, in turn.
 
     Raises:
@@ -82,4 +89,4 @@ def clocked(bench: Bench, contenders: Mapping[K, tuple[nn.Module, Batch]], *, se
     runtime = RUNTIMES[bench.runtime]
     with on_threads(bench.threads):
         passes = {name: runtime.prepare(*contender, bench.threads) for name, contender in contenders.items()}
-        return in_turn(passes, seconds=seconds)
+        return in_turn(passes, seconds=seconds, least=least, most=most)

@@ -1,4 +1,4 @@
-"""`polyad forms | allocators | presets | metrics | damages | runtimes | zoo`: what there is, one line each."""
+"""`polyad forms`, `polyad allocators` and their like: what there is of one kind, one line each."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def _rows(what: str) -> list[dict[str, Any]]:
     if what == "runtimes":
         ways = [RUNTIMES[name] for name in RUNTIMES]
         return [{"name": one.name, "here": one.lacks() or one.version(), "summary": one.summary} for one in ways]
-    if what == "exporters":
+    if what == "formats":
         formats = [EXPORTERS[name] for name in EXPORTERS]
         return [{"name": one.name, "suffix": one.suffix, "summary": one.summary} for one in formats]
     return [{"name": name, "summary": ZOO[name].summary, "source": ZOO[name].source} for name in ZOO]

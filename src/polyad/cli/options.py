@@ -150,7 +150,7 @@ Memory = Annotated[
 ]
 Runtime = Annotated[
     str,
-    typer.Option("--runtime", help="What runs the network where the budget names its latency; see `polyad runtimes`."),
+    typer.Option("--runtime", help="What runs the network whose latency is measured; see `polyad runtimes`."),
 ]
 Threads = Annotated[
     int | None,
@@ -165,4 +165,7 @@ Resume = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.", show_default=False)]
+InputSize = Annotated[
+    str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one batch.")]

@@ -15,6 +15,7 @@ from polyad.batches import Batch
 from polyad.errors import ExportError
 from polyad.exporters.base import EXPORTERS, Exporter, Run, check_installed, inputs_of
 from polyad.modes import evaluating, layer_by_layer
+from polyad.native import no_stdout
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -93,13 +94,13 @@ def load(data: bytes) -> Run:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters tell of their own progress and plans."""
+    """Without what the exporters tell of their own progress and plans, on standard output too."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), no_stdout():
             warnings.simplefilter("ignore")
             yield
     finally:
