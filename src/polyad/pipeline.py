@@ -150,14 +150,10 @@ def compress(
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
-    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
-    with clock("time"):
-        latency, late = latency_of(model, student, plan, settings, seen.fitted)
-    measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
+    costs, missed = _costs(model, student, plan, seen, settings)
+    measured = {**costs, "before": before, "after": after, "curve": curve, "seconds": clock.seconds}
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    return Result(
-        student, plan, collect(evidence, settings, recovered=(*notes, *exceeded, *late), latency=latency, **measured)
-    )
+    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *missed), **measured))
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
@@ -275,6 +271,15 @@ def _decide(
         return least_share(times.menu(), budget, partial(times.solved, decide), judge)
     given = partial(decide, menu)
     return (given(budget), ()) if judge is None else least_share(menu, budget, given, judge)
+
+
+def _costs(
+    model: nn.Module, student: nn.Module, plan: Plan, seen: Observed, settings: Settings
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the budget names and only the finished network shows, and notes where that misses its limit."""
+    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
+    latency, late = latency_of(model, student, plan, settings, seen.fitted)
+    return {"memory": memory, "latency": latency}, (*exceeded, *late)
 
 
 def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
