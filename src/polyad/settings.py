@@ -104,6 +104,9 @@ class Options(TypedDict, total=False):
     stack: Sequence[str]
     split: Mapping[str, int | tuple[int, ...]]
     memory: int | None
+    runtime: str
+    threads: int | None
+    latency_batch: int
     seed: int
     training: Training
 
@@ -130,6 +133,9 @@ class Settings(Record):
             `ignore` -> how many equal parts, or the size of each.
         memory: bytes that the statistics of the layers may take at once, what goes beyond it lying on disk; no limit by
             default. The result does not depend on it.
+        runtime: what runs the network where a budget names its latency (`polyad runtimes`).
+        threads: that the runtime takes; as many as PyTorch does by default.
+        latency_batch: samples in one pass whose latency is measured.
         seed: of everything random.
         training: how recovery levels that train go about it.
     """
@@ -148,6 +154,9 @@ class Settings(Record):
     stack: tuple[str, ...] = ()
     split: dict[str, int | tuple[int, ...]] = {}
     memory: int | None = None
+    runtime: str = "eager"
+    threads: int | None = None
+    latency_batch: int = 1
     seed: int = 0
     training: Training = Training()
 
@@ -158,3 +167,6 @@ class Settings(Record):
             raise BudgetError(f"finalists={self.finalists} compares nothing: give 1 for the plan alone, up to 8.")
         if self.memory is not None and self.memory <= 0:
             raise BudgetError(f"memory={self.memory} is no amount of memory: give bytes, such as 4_000_000_000.")
+        for name in ("threads", "latency_batch"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise BudgetError(f"{name}={number} is too few: give a whole number from 1 on.")

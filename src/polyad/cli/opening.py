@@ -143,6 +143,9 @@ def chosen_settings(
     split: Sequence[str] | None,
     stack: Sequence[str] | None,
     memory: str | None = None,
+    runtime: str = "eager",
+    threads: int | None = None,
+    latency_batch: int = 1,
     seed: int,
     training: Training | None = None,
 ) -> Settings:
@@ -162,6 +165,9 @@ def chosen_settings(
         split=parse_split(split or ()),
         stack=tuple(stack or ()),
         memory=None if memory is None else parse_memory(memory),
+        runtime=runtime,
+        threads=threads,
+        latency_batch=latency_batch,
         seed=seed,
         training=training or Training(),
     )

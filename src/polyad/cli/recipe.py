@@ -44,6 +44,9 @@ KEYS = {
     "augment": "augment",
     "dense_control": "dense_control",
     "memory": "memory",
+    "runtime": "runtime",
+    "threads": "threads",
+    "latency_batch": "latency_batch",
 }
 """What a recipe may hold -> the parameter of the command."""
 

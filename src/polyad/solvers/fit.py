@@ -20,7 +20,7 @@ from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
 from polyad.solvers.problem import Problem, Whitened, along
 from polyad.solvers.search import LEAST_STEPS, PLAIN, best_start
-from polyad.threads import one_thread
+from polyad.threads import on_threads
 
 INIT = "init"
 """Name of a start that was given."""
@@ -45,7 +45,7 @@ class Fit:
     start: str = PLAIN
 
 
-@one_thread()
+@on_threads(1)
 def fit(
     form: Decomposition,
     layer: LayerSpec,
@@ -75,7 +75,7 @@ def fit(
     return fit_path(form, layer, problem, [rank], steps=steps, brief=brief)[0]
 
 
-@one_thread()
+@on_threads(1)
 def fit_path(
     form: Decomposition,
     layer: LayerSpec,
