@@ -71,6 +71,8 @@ class _Change:
         if prod(factors[at].shape[1 + letters.index(letter)] for letter in ranks) > LARGEST:
             return cls(order)
         gram = gamma(form, factors, at, ranks)
+        largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+        gram = gram / torch.where(largest > 0, largest, torch.ones_like(largest))  # the same at any scale of the weight
         return cls(order, matrix_power(gram, 0.5, FLOOR), matrix_power(gram, -0.5, FLOOR))
 
     def done(self, factor: Tensor) -> Tensor:
