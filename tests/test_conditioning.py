@@ -39,7 +39,7 @@ def test_gamma_is_the_curvature_of_the_squared_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cp", "block_term"])
 def test_a_descent_through_a_swamp_gets_further(name: str) -> None:
-    """Terms that resemble each other: the same iterations from the same factors leave at least a tenth less of the error."""
+    """Terms that resemble each other: the same iterations from the same factors leave a tenth less of the error."""
     form, given = FORMS[name], alike()
     split, shapes = elimination_of(form), form.factor_shapes(CONV, middle(name, CONV))
     assert split is not None

@@ -3,7 +3,7 @@
 Where terms resemble each other the error hardly changes along some mixtures of them and steeply along others, and a
 descent crawls. To second order the error changes with a factor U (sizes, ranks) as tr(U Gamma U') does, Gamma the Gram
 matrix of what the other factors make of each of its ranks (for a canonical decomposition the normal equations of
-alternating least squares). With Gamma as it is when a descent starts, V = U Gamma^1/2 are coordinates in which that is
+alternating least squares). With Gamma = L L' as it is when a descent starts, V = U L are coordinates in which that is
 tr(V V'). Others precondition L-BFGS by a whole sweep of alternating least squares in each iteration (De Sterck and
 Howse, Numer. Linear Algebra Appl. 2018).
 """
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
 from polyad.execution.network import BATCH
-from polyad.linalg import matrix_power
+from polyad.linalg import raised
 from polyad.solvers.descent import minimise
 from polyad.solvers.projection import Projection
 
 FLOOR = 0.01
-"""Eigenvalues of Gamma below this share of the largest count as this: Gamma changes while a descent goes on."""
+"""What Gamma is lifted by, relative to its largest diagonal entry: it changes while a descent goes on."""
 
-LARGEST = 600
+LARGEST = 2000
 """Ranks of a factor, multiplied, beyond which it stays as it is: its Gamma would take longer than the descent."""
 
 
@@ -43,7 +43,7 @@ def conditioned(projection: Projection, factors: Sequence[Tensor], steps: int) -
 
     def value_and_gradients(coordinates: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         value, gradients = projection.value_and_gradients([c.undone(v) for c, v in zip(changes, coordinates)])
-        return value, [c.undone(gradient) for c, gradient in zip(changes, gradients)]
+        return value, [c.gradient(gradient) for c, gradient in zip(changes, gradients)]
 
     found = minimise(value_and_gradients, [c.done(factors[at]) for c, at in zip(changes, own)], steps)
     return projection.completed([c.undone(v) for c, v in zip(changes, found)])
@@ -51,11 +51,11 @@ def conditioned(projection: Projection, factors: Sequence[Tensor], steps: int) -
 
 @dataclass(frozen=True)
 class _Change:
-    """Of the coordinates of one factor: its ranks, moved behind its modes, times Gamma^1/2, and back.
+    """Of the coordinates of one factor: its ranks, moved behind its modes, times the root of Gamma, and back.
 
     Attributes:
         order: of the axes, the modes before the ranks.
-        root: Gamma^1/2 (groups, R, R) over all ranks of the factor, and its inverse; None where nothing changes.
+        root: of Gamma (groups, R, R) over all ranks of the factor, and its inverse; None where nothing changes.
     """
 
     order: tuple[int, ...]
@@ -73,13 +73,20 @@ class _Change:
         gram = gamma(form, factors, at, ranks)
         largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
         gram = gram / torch.where(largest > 0, largest, torch.ones_like(largest))  # the same at any scale of the weight
-        return cls(order, matrix_power(gram, 0.5, FLOOR), matrix_power(gram, -0.5, FLOOR))
+        root, failed = torch.linalg.cholesky_ex(raised(gram, FLOOR))
+        if failed.any():  # factors that are no numbers
+            return cls(order)
+        identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
+        return cls(order, root, torch.linalg.solve_triangular(root, identity, upper=False))
 
     def done(self, factor: Tensor) -> Tensor:
         return self._times(factor, self.root)
 
     def undone(self, factor: Tensor) -> Tensor:
         return self._times(factor, self.inverse)
+
+    def gradient(self, factor: Tensor) -> Tensor:
+        return self._times(factor, None if self.inverse is None else self.inverse.mT)
 
     def _times(self, factor: Tensor, matrix: Tensor | None) -> Tensor:
         if matrix is None:
