@@ -21,8 +21,8 @@ from polyad.solvers import fit_once, problems
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Work
 
-FINAL_STEPS = 300
-"""L-BFGS iterations of a chosen rank."""
+FINAL_STEPS = 600
+"""L-BFGS iterations that a chosen rank may take; most forms end by themselves long before."""
 
 
 @dataclass(frozen=True)
