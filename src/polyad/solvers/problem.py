@@ -21,13 +21,12 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.digests import digest
 from polyad.layers import LayerSpec
-from polyad.linalg import matrix_power, raised, symmetric
+from polyad.linalg import matrix_powers, raised, symmetric
 from polyad.metrics import Metric, held_out_norm
 from polyad.records import Site, Statistics
 
 WHITENING_FLOOR = 1e-4
 """Modes are not whitened beyond this share of their strongest direction: a start, not the solution, depends on it."""
-
 
 LIFT = 1e-12
 """What a norm is lifted by before it is whitened, relative to its mean eigenvalue."""
@@ -72,9 +71,12 @@ class Problem:
         C is lifted by what rounding may take from its smallest eigenvalues, or weights would grow where they are
         negative.
         """
-        matrix, left = (None if norm is None else norm.float() for norm in (self.matrix, self.left))
+        matrix, left = (
+            None if norm is None else norm.to(torch.float32, copy=True) for norm in (self.matrix, self.left)
+        )
         if matrix is not None and matrix.dim() == 3:
-            matrix = raised(matrix, torch.finfo(matrix.dtype).eps * matrix.abs().sum(-1).amax(-1))
+            rounding = torch.finfo(matrix.dtype).eps * torch.linalg.vector_norm(matrix, 1, -1).amax(-1, keepdim=True)
+            matrix.diagonal(dim1=-2, dim2=-1).add_(rounding)
         return Problem(self.weight.float(), matrix, left)
 
     @cached_property
@@ -152,7 +154,7 @@ class Problem:
             return self, {}
         together = together and len(self.left) > 1
         left = self.left.mean(0, keepdim=True) if together else self.left
-        root, inverse = matrix_power(left, 0.5), matrix_power(left, -0.5)
+        root, inverse = matrix_powers(left, 0.5, -0.5)
         rest = symmetric(inverse @ self.left @ inverse) if together else None
         return Problem(root @ self.weight, self.matrix, rest), {letter: inverse}
 
@@ -235,15 +237,25 @@ def _whiten(
             continue
         moment = (_partial_sum if diagonal else _partial_trace)(matrix, axis, len(modes))
         moment = moment.mean(0, keepdim=True) if together else moment
-        root, inverse = _powers(moment, 0.5), _powers(moment, -0.5)
+        root, inverse = _root_and_inverse(moment)
         weight = along(weight, root, axis + 2)
         if diagonal:
             matrix = along(matrix, inverse.square(), axis + 1)
         else:
-            matrix = along(along(matrix, inverse, axis + 1), inverse, axis + 1 + len(modes))
+            _transform(matrix, inverse, axis + 1, len(modes))
         undo[letter] = inverse
     flat = matrix.reshape(groups, n) if diagonal else symmetric(matrix.reshape(groups, n, n))
     return Whitened(Problem(weight.flatten(2), flat, problem.left), shape, undo)
+
+
+def _transform(matrix: Tensor, inverse: Tensor, axis: int, count: int) -> None:
+    """Multiply one mode on both sides of (groups, *modes, *modes), in place; of a wide norm so many entries of another
+    mode at a time that what is computed meanwhile stays small beside it."""
+    parts = -(-matrix.nbytes // WIDE)
+    for here, there in ((axis, 1 + count), (axis + count, 1)):
+        longest = max(range(there, there + count), key=lambda at: matrix.shape[at])
+        for part in matrix.split(-(-matrix.shape[longest] // parts), longest):
+            part.copy_(along(part, inverse, here))
 
 
 def _partial_trace(matrix: Tensor, axis: int, count: int) -> Tensor:
@@ -260,12 +272,13 @@ def _partial_sum(diagonal: Tensor, axis: int, count: int) -> Tensor:
     return diagonal.mean(others) if others else diagonal
 
 
-def _powers(moment: Tensor, exponent: float) -> Tensor:
-    """Power of a moment, a matrix or a diagonal."""
+def _root_and_inverse(moment: Tensor) -> list[Tensor]:
+    """The square root of a moment, a matrix or a diagonal, and the inverse of that."""
     if moment.dim() == 3:
-        return matrix_power(moment, exponent, WHITENING_FLOOR)
+        return matrix_powers(moment, 0.5, -0.5, floor=WHITENING_FLOOR)
     largest = moment.amax(-1, keepdim=True)
-    return torch.where(largest > 0, moment.clamp_min(WHITENING_FLOOR * largest), torch.ones_like(moment)) ** exponent
+    lifted = torch.where(largest > 0, moment.clamp_min(WHITENING_FLOOR * largest), torch.ones_like(moment))
+    return [lifted**0.5, lifted**-0.5]
 
 
 def _moderate(norm: Tensor | None) -> Tensor | None:
