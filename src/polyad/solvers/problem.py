@@ -141,6 +141,7 @@ class Problem:
             own = form.outputs if len(outputs) == 1 and form.outputs in single else None
             problem, undo = self._without_left(own, together=any(form.shared))
             found = _whiten(problem, modes, single, tuple(size for _, size in outputs), any(form.shared))
+            vars(found.problem)["energy"] = self.energy  # the same in all coordinates, and long to find of a wide norm
             self._whitened[key] = Whitened(found.problem, found.shape, found.undo | undo)
         return self._whitened[key]
 
@@ -222,12 +223,11 @@ def _whiten(
 ) -> Whitened:
     sizes = tuple(size for _, size in modes)
     shape = (*outputs, *sizes)
-    if problem.matrix is None:
+    if (matrix := problem.matrix) is None:
         return Whitened(problem, shape, {})
-    diagonal = problem.matrix.dim() == 2
+    diagonal = matrix.dim() == 2
     groups, out, n = problem.weight.shape
     weight = problem.weight.reshape(groups, out, *sizes)
-    matrix = problem.matrix
     if not diagonal:  # rounding of the transformations is not to leave negative eigenvalues
         matrix = raised(matrix, LIFT * matrix.diagonal(dim1=-2, dim2=-1).mean(-1))
     matrix = matrix.reshape(groups, *sizes * (1 if diagonal else 2))
