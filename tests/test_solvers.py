@@ -102,6 +102,15 @@ def test_a_brief_fit_is_nearly_as_good_as_one_of_as_many_steps(form: str) -> Non
     assert given.relative(FORMS[form].reconstruct(brief.factors).flatten(2)) == pytest.approx(brief.error, rel=1e-3)
 
 
+@pytest.mark.parametrize("form", ["spatial_svd", "group_svd", "tucker1", "kronecker"])
+def test_starts_cut_out_of_the_largest_are_those_of_each_rank(form: str) -> None:
+    given, ranks = problem(1), [(1,), (3,), (5,)]
+    along = fit_path(FORMS[form], CONV, given, ranks, steps=0, brief=True)
+    alone = [fit(FORMS[form], CONV, given, rank, steps=0, brief=True).error for rank in ranks]
+    assert [found.error for found in along] == pytest.approx(alone, rel=1e-4)
+    assert fit_path(FORMS[form], CONV, given, [], steps=0, brief=True) == []
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_fit_is_worse_than_its_start(form: str) -> None:
     layer, given = carrier(form), problem(2)

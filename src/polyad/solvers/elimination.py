@@ -63,7 +63,7 @@ class Elimination:
         lead = "" if all(alone) else BATCH
         equation = f"{','.join(others + identities)}->{lead}{renamed}{modes}"
         ones = ",".join([*others, *tied])
-        own = f"{ones}->{lead}{rows}{''.join(letter for letter in modes if letter not in tied)}"
+        own = f"{ones}->{lead}{rows}{modes.translate(str.maketrans('', '', tied))}"
         return cls(position, form.outputs, rows, modes, equation, own, tied, alone, form.shared[position])
 
     def rows(self, others: Sequence[Tensor], sizes: Mapping[str, int]) -> Tensor:

@@ -29,6 +29,7 @@ EXACT = 1e-12
 """Relative error below which there is nothing to refine."""
 
 elimination_of = cache(Elimination.of)
+Begin = Callable[[Rank], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def fit_path(
     """
     for rank in ranks:
         form.check(layer, rank)
+    if not ranks:
+        return []
     order = None
     problem, scale = problem.moderate
     if form.reorders:
@@ -174,9 +177,7 @@ def _bounded(form: Decomposition, layer: LayerSpec, view: Whitened, best: Fit, c
     return _measured(form, view, best.rank, bounded, best.start)
 
 
-def _beginning(
-    form: Decomposition, layer: LayerSpec, view: Whitened, ranks: Sequence[Rank]
-) -> Callable[[Rank], list[Tensor]]:
+def _beginning(form: Decomposition, layer: LayerSpec, view: Whitened, ranks: Sequence[Rank]) -> Begin:
     """Rank -> the plain start; where starts are parts of each other all of them come from one decomposition."""
     target, letters = view.target.float(), form.rank_letters(layer)
     if not form.start_is_optimal or len(letters) != 1:
@@ -190,14 +191,7 @@ def _beginning(
 
 
 def _compared_one(
-    form: Decomposition,
-    layer: LayerSpec,
-    view: Whitened,
-    rank: Rank,
-    previous: Fit | None,
-    steps: int,
-    *,
-    begin: Callable[[Rank], list[Tensor]],
+    form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, previous: Fit | None, steps: int, *, begin: Begin
 ) -> Fit:
     """One descent, from the plain start or grown from the smaller rank, that ends where little is gained."""
     if previous is not None and form.additive:
