@@ -61,7 +61,7 @@ def test_rows_are_full_unless_a_tie_and_a_wide_full_norm_make_it_worth_while(for
 @pytest.mark.parametrize("form", ["cp", "spatial_svd", "group_svd"])
 def test_whitening_keeps_errors_and_takes_a_wide_norm_in_parts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = made_up().whitened(FORMS[form], conv()).problem
-    monkeypatch.setattr("polyad.solvers.problem.WIDE", 4000)
+    monkeypatch.setattr("polyad.solvers.transform.WIDE", 4000)
     in_parts = made_up().whitened(FORMS[form], conv()).problem
     torch.testing.assert_close(in_parts.matrix, at_once.matrix, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(in_parts.weight, at_once.weight, rtol=1e-12, atol=1e-12)

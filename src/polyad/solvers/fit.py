@@ -18,8 +18,9 @@ from polyad.solvers.continuation import compared, error_of, in_plain_norm, refin
 from polyad.solvers.descent import BRIEF, Descent
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
-from polyad.solvers.problem import Problem, Whitened, along
+from polyad.solvers.problem import Problem, Whitened
 from polyad.solvers.search import LEAST_STEPS, PLAIN, best_start
+from polyad.solvers.transform import along
 from polyad.threads import one_thread
 
 INIT = "init"

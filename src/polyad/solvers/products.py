@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.problem import Problem, times
+from polyad.solvers.problem import Problem
+from polyad.solvers.transform import times
 
 WORTH = 1 << 25
 """Multiply-accumulates of a full product with C from which on one product per value of the tied index is faster."""
