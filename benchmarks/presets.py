@@ -11,8 +11,8 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -55,45 +55,70 @@ for _factor, _values in ABLATION.items():
 MANY_SEEDS = ("auto", "auto-1", "auto+refit")
 """What is drawn with every seed; the others with the first."""
 
-Job = tuple[str, str, int, str, str]
-"""Network, variant, seed, calibration data, folder of work."""
+ABLATED = ("kernels 50%", "kernels 25%")
+"""Budgets of the ablation."""
 
 
-def measure(job: Job) -> list[dict[str, Any]]:
-    """One variant at all budgets; its statistics, fits and probes are shared through the folder of work."""
-    network, variant, seed, data, folder = job
+@dataclass(frozen=True)
+class Job:
+    """One network made and tested; its statistics, fits and probes are shared through the folder of work."""
+
+    network: str
+    variant: str
+    seed: int
+    data: str
+    budget: tuple[str, float]
+    folder: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.budget[0]} {self.budget[1]:.0%}"
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """A row."""
     torch.set_num_threads(1)
-    tested, rows = Tested.open(network, seed, data), []
-    for unit, share in BUDGETS[network]:
-        row: dict[str, Any] = {"network": network, "preset": variant, "seed": seed, "calibration": data}
-        row["budget"] = f"{unit} {share:.0%}"
-        start = perf_counter()
-        try:
-            found = polyad.compress(
-                tested.model,
-                tested.calibration,
-                budget=tested.budget(unit, share),
-                samples=10**6,
-                seed=seed,
-                work=Path(folder) / f"{network}-{seed}-{data}",
-                **VARIANTS[variant],
-            )
-        except PolyadError as error:  # a method that cannot give so little
-            rows.append(row | {"refused": str(error)})
-            continue
-        row |= {"seconds": round(perf_counter() - start, 1), "params_kept": round(found.report.params.kept, 4)}
-        row |= {"macs_kept": round(found.report.macs.kept, 4), "rule": found.plan.rule}
-        rows.append(row | {"tests": {name: test(found.model) for name, test in tested.tests.items()}})
-    return rows
+    tested = Tested.open(job.network, job.seed, job.data)
+    row: dict[str, Any] = {"network": job.network, "preset": job.variant, "seed": job.seed, "calibration": job.data}
+    row["budget"] = job.title
+    start = perf_counter()
+    try:
+        found = polyad.compress(
+            tested.model,
+            tested.calibration,
+            budget=tested.budget(*job.budget),
+            samples=10**6,
+            seed=job.seed,
+            work=Path(job.folder) / f"{job.network}-{job.seed}-{job.data}",
+            **VARIANTS[job.variant],
+        )
+    except PolyadError as error:  # a method that cannot give so little
+        return row | {"refused": str(error)}
+    row |= {"seconds": round(perf_counter() - start, 1), "params_kept": round(found.report.params.kept, 4)}
+    row |= {"macs_kept": round(found.report.macs.kept, 4), "rule": found.plan.rule}
+    return row | {"tests": {name: test(found.model) for name, test in tested.tests.items()}}
 
 
-def jobs(arguments: argparse.Namespace, folder: str) -> Iterator[Job]:
+def jobs(arguments: argparse.Namespace, folder: str) -> list[Job]:
+    """First one budget of every method, which fills the folder of work; what shares its menu later."""
+    found = []
     for network in arguments.networks:
-        for name in arguments.presets or (name for name in VARIANTS if ":" not in name or network in arguments.ablate):
-            for seed in range(arguments.seeds if name in MANY_SEEDS else 1):
-                yield network, name, seed, "lossless", folder
-            if name in arguments.also_jpeg and network.startswith("resnet"):
-                yield network, name, 0, "jpeg", folder
+        for name in arguments.presets or VARIANTS:
+            for budget in BUDGETS[network]:
+                for seed in range(arguments.seeds if name in MANY_SEEDS else 1):
+                    found.append(Job(network, name, seed, "lossless", budget, folder))
+                if name in arguments.also_jpeg and network.startswith("resnet"):
+                    found.append(Job(network, name, 0, "jpeg", budget, folder))
+    found = [
+        job for job in found if ":" not in job.variant or (job.network in arguments.ablate and job.title in ABLATED)
+    ]
+    found = [job for job in found if not arguments.budgets or job.title in arguments.budgets]
+
+    def late(job: Job) -> tuple[bool, bool, int]:
+        shares_menu = job.variant != "auto-1" and job.variant.startswith("auto")
+        return shares_menu, job.budget != BUDGETS[job.network][0], job.seed
+
+    return sorted(found, key=late)
 
 
 def told(row: dict[str, Any]) -> str:
@@ -113,6 +138,8 @@ def main() -> None:
     parser.add_argument(
         "--ablate", nargs="*", default=("resnet20",), choices=BUDGETS, help="one factor at a time there"
     )
+    parser.add_argument("--budgets", nargs="*", help="such as 'kernels 50%%'; all by default")
+    parser.add_argument("--work", help="folder that keeps statistics and fits for a later call")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
@@ -122,12 +149,12 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
     ):
-        for job in as_completed([pool.submit(measure, job) for job in jobs(arguments, folder)]):
-            for row in job.result():
-                rows.setdefault(row["network"], []).append(row)
-                sys.stdout.write(told(row))
+        for job in as_completed([pool.submit(measure, job) for job in jobs(arguments, arguments.work or folder)]):
+            row = job.result()
+            name = row["network"]
+            rows.setdefault(name, []).append(row)
+            sys.stdout.write(told(row))
             sys.stdout.flush()
-            name = job.result()[0]["network"]
             write(f"presets_{name}", rows[name], arguments.seeds, arguments.out / f"presets_{name}.json")
 
 

@@ -17,7 +17,7 @@ from polyad.records import Choice, Plan, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import problems
-from polyad.solvers.problem import times
+from polyad.solvers.transform import times
 from polyad.storage import saved_bytes
 
 
