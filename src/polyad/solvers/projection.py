@@ -124,7 +124,8 @@ class Projection:
             squared, rounding = squared.sum(0, keepdim=True), rounding.sum(0, keepdim=True)
         seen = squared > rounding.clamp_min(torch.finfo(rows.dtype).tiny)
         scale = torch.where(seen, squared, torch.ones_like(squared)).rsqrt() * seen
-        return rows * scale, weighted * scale, scale
+        unit = rows * scale
+        return unit, unit if weighted is rows else weighted.mul_(scale), scale
 
     def _solve(self, unit: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
         """A' (groups or 1, s, out), and N = B C W'."""
