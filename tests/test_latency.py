@@ -305,7 +305,8 @@ def test_on_the_command_line(polyad: Polyad, tmp_path: Path) -> None:
     recipe = (out / "recipe.yaml").read_text()
     assert "runtime: onnxruntime" in recipe and "threads: 1" in recipe
     card = (out / "README.md").read_text()
-    assert "latency measured on onnxruntime, 1 thread" in card and "latency, round 1" in card
+    for text in (card, (out / "report.html").read_text()):
+        assert "latency measured on onnxruntime, 1 thread" in text and "latency, round 1" in text
     listed = {row["name"]: row["here"] for row in json.loads(polyad("runtimes", "--json").out)}
     assert listed["onnxruntime"].startswith("onnxruntime ") and listed.keys() >= {"eager", "cuda"}
     timed = json.loads(polyad("benchmark", out, "--runtime", "onnxruntime", "--runs", "3", "--json").out)
