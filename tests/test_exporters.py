@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import polyad as polyad_library
 from conftest import Polyad
 from polyad.bare import Place, seeded
 from polyad.batches import Batch
@@ -87,7 +88,7 @@ class DataDependent(nn.Module):
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path: Path) -> None:
     batch = Batch((torch.tensor([[-1.0, -1.0], [5.0, 5.0]]),))
     with pytest.raises(ExportError, match="outputs differ by 2 of the largest.*not kept"):
-        export(DataDependent(), batch, tmp_path / "net.onnx")
+        polyad_library.export(DataDependent(), batch.args[0], tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -39,8 +39,8 @@ so times are not interpolated from one kind of rank to the other."""
 REFINED = 6
 """So often what was chosen is timed itself, where it was interpolated, and chosen again."""
 
-SECONDS = 3.0
-"""For a network, beyond the least number of runs."""
+SECONDS = 10.0
+"""For networks, where their fastest runs do not agree sooner."""
 
 TOLERANCE = 0.05
 """A network that takes so much more than it may is said to."""

@@ -28,8 +28,8 @@ VERSION = 1
 AT_ONCE = 24
 """So many layers are timed in turn."""
 
-SECONDS = 0.02
-"""For each of them, beyond the least number of runs."""
+SECONDS = 0.05
+"""For each of them, where their fastest runs do not agree sooner."""
 
 DENSE_PICK: Pick = (DENSE, ())
 

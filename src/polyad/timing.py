@@ -1,7 +1,7 @@
-"""How long things take on a machine that does other work too: all of them in turn, a low quantile of each.
+"""How long things take on a machine that does other work too: all of them in turn, and of each its fastest runs.
 
-A run that another program cut into is long by milliseconds, a clean one repeats to a per cent or two; so the low end of
-many runs says what the thing itself needs, and runs in turn let a machine that drifts favour none of them.
+A run that another program cut into is long by milliseconds, clean ones repeat to a per cent or two. So runs go on until
+the fastest ones of everything agree, and they are what counts; in turn, so that a machine that drifts favours none.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,10 +20,10 @@ from polyad.threads import on_threads
 
 K = TypeVar("K")
 
-LOW = 0.1
-"""The quantile of a thing's runs that counts as its time."""
+FASTEST, AGREE = 5, 1.02
+"""When so many runs, the fastest ones, lie within this factor, a thing's time is known."""
 
-LEAST, MOST = 12, 200
+LEAST, MOST = 15, 1000
 """Counted runs of each."""
 
 
@@ -34,14 +34,14 @@ def in_turn(
 
     Args:
         passes: name -> runs once and says how many seconds that took.
-        seconds: how long all of it may go on, beyond the least number of runs.
+        seconds: how long all of it may go on where the fastest runs do not agree yet.
         least, most: counted runs of each. Before every one the thing runs once uncounted, so that what it reads lies
             in the caches as it does between its own kind.
     """
     found: dict[K, list[float]] = {name: [] for name in passes}
     start = perf_counter()
     for at in range(most):
-        if at >= least and perf_counter() - start > seconds:
+        if at >= least and (perf_counter() - start > seconds or all(map(_agree, found.values()))):
             break
         for name, once in passes.items():
             once()
@@ -49,9 +49,14 @@ def in_turn(
     return found
 
 
+def _agree(runs: list[float]) -> bool:
+    fastest = sorted(runs)[:FASTEST]
+    return fastest[-1] <= AGREE * fastest[0]
+
+
 def low(runs: list[float]) -> float:
-    """Seconds of a run that nothing cut into."""
-    return float(np.quantile(runs, LOW))
+    """Seconds of a run that nothing cut into: the middle one of the fastest."""
+    return float(np.median(sorted(runs)[:FASTEST]))
 
 
 def bench_of(runtime: str, threads: int | None, batch: int) -> Bench:

@@ -4,12 +4,13 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from polyad.batches import Batch, outputs_tensor
+from polyad.batches import Batch, as_batch, outputs_tensor
 from polyad.errors import ExportError
 from polyad.exporters.base import EXPORTERS, check_installed
 from polyad.modes import evaluating
@@ -33,12 +34,13 @@ class Exported:
     difference: float
 
 
-def export(model: nn.Module, batch: Batch, path: str | Path, *, format: str = "onnx") -> Exported:
+def export(model: nn.Module, example: Any, path: str | Path, *, format: str = "onnx") -> Exported:
     """Write a network as a file that takes any number of samples.
 
     Args:
         model: on the CPU, in float32.
-        batch: two samples or more; the outputs for all of them and for the first one alone are compared with PyTorch's.
+        example: inputs as one item of the data, two samples or more; the outputs for all of them and for the first one
+            alone are compared with PyTorch's.
         path: a new file.
         format: a registered exporter.
 
@@ -47,7 +49,7 @@ def export(model: nn.Module, batch: Batch, path: str | Path, *, format: str = "o
             be written.
         UnknownNameError: no such format.
     """
-    exporter, path = EXPORTERS[format], Path(path)
+    exporter, path, batch = EXPORTERS[format], Path(path), as_batch(example)
     check_installed(f"The format {format}", exporter.packages)
     if path.exists():
         raise ExportError(f"{path} is there already: name a new file, or remove this one first.")

@@ -87,7 +87,7 @@ def load(data: bytes) -> Run:
 
     def run(batch: Batch) -> np.ndarray:
         feed = {name: tensor.cpu().numpy() for name, tensor in inputs_of(batch).items() if name in wanted}
-        return session.run(None, feed)[0]
+        return np.asarray(session.run(None, feed)[0])
 
     return run
 

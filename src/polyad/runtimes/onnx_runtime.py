@@ -1,5 +1,6 @@
 """ONNX Runtime on the processor, with all of its own optimisations of the graph."""
 
+from copy import deepcopy
 from importlib.metadata import version
 from importlib.util import find_spec
 from time import perf_counter
@@ -22,7 +23,7 @@ def prepare(module: nn.Module, batch: Batch, threads: int) -> Pass:
     options.log_severity_level = 3
     # the threads of a session that waits for its turn would take the cores from the one that runs
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    data = to_onnx(module, batch, any_batch=False)
+    data = to_onnx(deepcopy(module).cpu(), batch.to("cpu"), any_batch=False)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
     feed = {name: tensor.cpu().numpy() for name, tensor in inputs_of(batch).items() if name in wanted}
