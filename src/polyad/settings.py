@@ -31,6 +31,8 @@ class Training(Record):
             softmax, or ("auto") logits for classes and the divergence for tokens.
         temperature: of that softmax.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
+        blocks: names of modules that a reconstruction takes as blocks, or patterns as in `Settings.ignore`; the others
+            it finds.
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
@@ -55,6 +57,7 @@ class Training(Record):
     match: str = "auto"
     temperature: float = 1.0
     labels: float = 0.5
+    blocks: tuple[str, ...] = ()
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False
