@@ -146,7 +146,7 @@ def _patch(image: Tensor, scale: int, draw: np.random.Generator) -> np.ndarray:
     """Luminance (BT.601, video range) of a corner of an image, reduced by `scale` and enlarged again, in [0, 1]."""
     red, green, blue = image.numpy()
     luminance = (16 + 65.481 * red + 128.553 * green + 24.966 * blue) / 255
-    side = PATCH * scale // scale * scale
+    side = PATCH // 12 * 12  # which every scale divides
     y, x = (int(draw.integers(0, size - side + 1)) for size in luminance.shape)
     whole = Image.fromarray(luminance[y : y + side, x : x + side].astype(np.float32))
     small = whole.resize((side // scale, side // scale), Image.Resampling.BICUBIC)

@@ -1,5 +1,7 @@
 """Reconstruction: the blocks of a network, what cannot stand alone, and the laws of the level."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -10,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import Polyad
+from own_network import write_own
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.errors import PlanError
@@ -159,20 +163,28 @@ def test_nothing_is_kept_of_a_training_that_breaks_the_network() -> None:
     assert not changed(work.student, before)
 
 
-def test_all_is_taken_back_where_the_divergence_rises(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("good", [0, 2])
+def test_blocks_behind_the_best_divergence_are_taken_back(monkeypatch: Any, good: int) -> None:
     import polyad.recovery.reconstruction as level
 
+    work, names = lesson("residual"), ["0 to 2", "3", "4"]
+    before, inner = deepcopy(work.student), level.train_block
+
     def spoil(student: nn.Module, passage: Any, *args: Any, **kwargs: Any) -> Trained:
+        if passage.block.name in names[:good]:
+            return inner(student, passage, *args, **kwargs)
         with torch.no_grad():
             next(passage.block.of(student).parameters()).add_(1)
         return Trained(1.0, 0.5, 1, 1)
 
-    work = lesson("residual")
-    before = deepcopy(work.student)
     monkeypatch.setattr(level, "train_block", spoil)
     notes = RECOVERIES["reconstruction"].run(work)
-    assert notes[0].endswith("so all is as it was") and notes[1].startswith("statistics: ")
-    if "statistics: 0" in notes[1]:
+    assert notes[0].endswith("so all is as it was" if not good else "(taken back, because it rose: 4)")
+    if good:
+        assert {name.split(".")[0] for name in changed(work.student, before)} == {"0", "2", "3"}
+        assert notes[1].startswith("statistics: 0 of 1 ")
+    else:
+        assert RECOVERIES["statistics"].run(replace(work, student=before)) == notes[1:]
         assert not changed(work.student, before)
 
 
@@ -271,3 +283,30 @@ def test_parameters_that_others_share_are_not_trained() -> None:
     assert not trainable(network, Block(("tied",), ()).of(network))
     assert trainable(network, Block(("fine",), ()).of(network))
     assert trainable(network, Block(("tied", "same"), ()).of(network))
+
+
+def test_the_command_line_reconstructs_named_blocks(polyad: Polyad, tmp_path: Path) -> None:
+    own = write_own(tmp_path)
+    chosen = [
+        "--data",
+        "digits",
+        "--budget",
+        "params=40%",
+        "--samples",
+        "100",
+        "--forms",
+        "svd",
+        "--damage",
+        "relative",
+    ]
+    level = ["--recover", "reconstruction", "--train-samples", "200", "--epochs", "20", "--rate", "3e-3"]
+    made = (own.model, "--weights", own.weights, *chosen, *level, "--json")
+    ran = polyad("compress", *made, "--blocks", "conv2", "--blocks", "re:hea.", "--out", tmp_path / "small")
+    assert (ran.code, ran.err) == (0, ""), ran.err
+    found = json.loads(ran.out)
+    assert found["recovery"] == "reconstruction"
+    assert re.match("reconstruction: [23] of 3 blocks improved", found["recovered"][0])
+    again = json.loads(polyad("evaluate", tmp_path / "small", "--model", own.model, "--data", "digits", "--json").out)
+    assert again["value"] == found["after"]["value"]
+    refused = polyad("compress", *made, "--blocks", "conv3", "--out", tmp_path / "none")
+    assert refused.code == 2 and "blocks 'conv3' names no module" in refused.err

@@ -178,6 +178,14 @@ Augment = Annotated[
     _of_training("--augment", "Images are varied by none, shift, flip (and shift), or auto: what they bear."),
 ]
 Checkpoint = Annotated[str | None, _of_training("--checkpoint", "Time between two checkpoints.", metavar="TIME")]
+Blocks = Annotated[
+    list[str] | None,
+    _of_training(
+        "--blocks",
+        "Modules that a reconstruction takes as blocks, as in --ignore; the others it finds.",
+        metavar="PATTERN",
+    ),
+]
 DenseControl = Annotated[
     bool, _of_training("--dense-control", "Also recover the original, to know what the recipe alone brings.")
 ]

@@ -6,8 +6,8 @@ so it also repairs what they got wrong. Li et al., "BRECQ: Pushing the Limit of 
 Reconstruction", ICLR 2021, find blocks the right unit: layers in a block repair each other, and there is less to fit to
 few samples than in a whole network.
 
-A block is left as it was where its error does not fall on samples to judge by, and the whole network where the
-divergence from the original rises there.
+A block is left as it was where its error does not fall on samples to judge by; so are the last blocks where the
+divergence of the whole network from the original rises there.
 """
 
 import json
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
-from math import inf
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from polyad.batches import Batch
 from polyad.digests import digest
@@ -62,18 +62,14 @@ def reconstruction(lesson: Lesson) -> tuple[str, ...]:
     blocks, left_out, room = _blocks(lesson)
     if not blocks:
         return (f"{NAME}: there is nothing to train{left_out}", *_statistics(lesson, []))
-    targets = outputs(lesson.teacher, lesson.judges)
-    before, state = divergence(targets, outputs(lesson.student, lesson.judges)), copied(lesson.student)
+    path = _Path(lesson)
     try:
-        found = _train(lesson, blocks, room, kept)
-        after = divergence(targets, outputs(lesson.student, lesson.judges))
-        note = f"{_summary(found)}{left_out}, divergence on validation samples {before:.4g} -> {after:.4g}"
+        _train(lesson, blocks, room, kept, path)
     except ModelError as error:
-        after, note = inf, f"left out: {error}"
-    if not after <= before:
-        put(lesson.student, state)
-        blocks, note = [], note + (", so all is as it was" if after < inf else "")
-    return (f"{NAME}: {note}", *_statistics(lesson, blocks))
+        left_out += f"; ended early: {error}"
+    count = path.back_to_best()
+    note = f"{_summary(path.trained)}{left_out}, {path.text(count)}"
+    return (f"{NAME}: {note}", *_statistics(lesson, blocks[:count]))
 
 
 def _statistics(lesson: Lesson, trained: list[Block]) -> tuple[str, ...]:
@@ -101,16 +97,13 @@ def _blocks(lesson: Lesson) -> tuple[list[Block], str, int]:
     return able, f" (left as they are: {words})" if words else "", max(1, ELEMENTS // largest)
 
 
-def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept") -> dict[str, Trained]:
+def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept", path: "_Path") -> None:
     """All blocks in the order in which they run."""
     learned = _varied(lesson, room)
     unseen = _cut(merged(lesson.judges, max(1, room // 4)), LANES // 4)
-    found: dict[str, Trained] = {}
     clock = _Clock(lesson.training, blocks)
-    with (
-        Ticks(lesson.progress, NAME) as ticks,
-        closing(passages(lesson.teacher, lesson.student, blocks, [*learned, *unseen])) as stops,
-    ):
+    stops = passages(lesson.teacher, lesson.student, blocks, [*learned, *unseen])
+    with Ticks(lesson.progress, NAME) as ticks, closing(stops):
         for number, passage in enumerate(stops):
             block = passage.block
             make = partial(
@@ -123,9 +116,50 @@ def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept") -> dic
                 progress=_Share(ticks, number, len(blocks)),
                 ranks=lesson.ranks,
             )
-            found[block.name] = kept.block(block, make)
-            ticks.show((number + 1) / len(blocks), found[block.name].after)
-    return found
+            before = copied(block.of(lesson.student))
+            path.add(block, before, kept.block(block, make))
+            ticks.show((number + 1) / len(blocks), path.figures[-1])
+
+
+class _Path:
+    """The student after each block, by the divergence of the whole from the original on samples to judge by.
+
+    The errors of blocks can fall and that rise; then the blocks behind the best state are taken back, and what was
+    trained before them stays.
+    """
+
+    def __init__(self, lesson: Lesson) -> None:
+        self.lesson = lesson
+        self.targets = outputs(lesson.teacher, lesson.judges)
+        self.steps: list[tuple[Block, dict[str, Tensor]]] = []
+        self.trained: dict[str, Trained] = {}
+        self.figures = [self._figure()]
+
+    def add(self, block: Block, before: dict[str, Tensor], trained: Trained) -> None:
+        """A block that was trained, and its tensors before that."""
+        self.steps.append((block, before))
+        self.trained[block.name] = trained
+        self.figures.append(self._figure())
+
+    def back_to_best(self) -> int:
+        """Take blocks back; returns how many stay trained."""
+        best = max(at for at, figure in enumerate(self.figures) if figure <= min(self.figures))
+        for block, before in self.steps[best:]:
+            put(block.of(self.lesson.student), before)
+        return best
+
+    def text(self, count: int) -> str:
+        """One clause about what stays."""
+        before, after = self.figures[0], self.figures[count]
+        if not count:
+            return f"divergence on validation samples no lower than {before:.4g}, so all is as it was"
+        rest = [block.name for block, _ in self.steps[count:]]
+        back = f" (taken back, because it rose: {', '.join(rest)})" if rest else ""
+        return f"divergence on validation samples {before:.4g} -> {after:.4g}{back}"
+
+    def _figure(self) -> float:
+        lesson = self.lesson
+        return lesson.ranks.agreed(divergence(self.targets, outputs(lesson.student, lesson.judges)))
 
 
 def _varied(lesson: Lesson, room: int) -> list[Batch]:
