@@ -156,7 +156,7 @@ def test_a_run_that_was_killed_goes_on_behind_the_finished_blocks(tmp_path: Path
 
 
 def test_nothing_is_kept_of_a_training_that_breaks_the_network() -> None:
-    work = lesson("residual", QUICK.model_copy(update={"rate": 1e20, "clip": None}))
+    work = scaled(lesson("residual", QUICK.model_copy(update={"rate": 1e20, "clip": None})))
     before = deepcopy(work.student)
     (note,) = RECOVERIES["reconstruction"].run(work)
     assert "0 of 3 blocks improved" in note and "no longer finite" in note
@@ -188,17 +188,36 @@ def test_blocks_behind_the_best_divergence_are_taken_back(monkeypatch: Any, good
         assert not changed(work.student, before)
 
 
-def test_the_gauge_of_the_factors_does_not_matter() -> None:
-    work, scaled = lesson("residual"), lesson("residual")
+def scaled(work: Lesson) -> Lesson:
+    """The same network, with factors far from balanced."""
     with torch.no_grad():
-        for choice in scaled.plan.choices:
+        for choice in work.plan.choices:
             if not choice.dense:
-                first, second = scaled.student.get_submodule(choice.site.name)  # type: ignore[misc]
+                first, second = work.student.get_submodule(choice.site.name)  # type: ignore[misc]
                 first.weight.mul_(1024)
                 second.weight.div_(1024)
-    for one in (work, scaled):
-        RECOVERIES["reconstruction"].run(one)
-    assert distance(scaled, work.held_out) == pytest.approx(distance(work, work.held_out), rel=0.02)
+    return work
+
+
+def test_the_gauge_of_the_factors_does_not_matter() -> None:
+    one, other = lesson("residual"), scaled(lesson("residual"))
+    for work in (one, other):
+        RECOVERIES["reconstruction"].run(work)
+    assert distance(other, one.held_out) == pytest.approx(distance(one, one.held_out), rel=0.02)
+
+
+def test_a_block_that_does_not_improve_is_tried_at_a_tenth_of_the_rate(monkeypatch: Any) -> None:
+    import polyad.training.one_block as module
+
+    inner, rates = module.train, []
+
+    def spy(course: Any, training: Training, **more: Any) -> Trained:
+        rates.append((course.name, training.rate))
+        return inner(course, training, **more)
+
+    monkeypatch.setattr(module, "train", spy)
+    RECOVERIES["reconstruction"].run(lesson("residual", QUICK.model_copy(update={"rate": 1.0})))
+    assert [rate for name, rate in rates if name == "3"] == [1.0, 0.1]
 
 
 def test_blocks_of_known_networks() -> None:

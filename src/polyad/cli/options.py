@@ -91,7 +91,10 @@ Floor = Annotated[
         help="The least share of a layer's parameters that is kept, such as 5%; against one destroyed layer.",
     ),
 ]
-LEVELS = "none, statistics, refit, distillation (no labels), finetune (labels too), or auto (as long as it pays)"
+LEVELS = (
+    "none, statistics, refit, reconstruction, distillation (no labels), finetune (labels too), or auto (as long as it"
+    " pays)"
+)
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Level = Annotated[str, typer.Option("--level", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Samples = Annotated[
