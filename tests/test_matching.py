@@ -42,7 +42,9 @@ def test_losses_are_their_formulas() -> None:
     assert torch.allclose(logits_error(wanted, found), F.mse_loss(*centred))
     assert softened_divergence(wanted, found, 1.0).item() == pytest.approx(divergence(wanted, found), rel=1e-5)
     p, q = (wanted / 4).softmax(1), (found / 4).softmax(1)
-    assert softened_divergence(wanted, found, 4.0).item() == pytest.approx(16 * (p * (p / q).log()).sum(1).mean().item())
+    assert softened_divergence(wanted, found, 4.0).item() == pytest.approx(
+        16 * (p * (p / q).log()).sum(1).mean().item()
+    )
 
 
 def test_labels_are_mixed_in_by_their_weight() -> None:

@@ -240,6 +240,10 @@ def test_named_blocks_come_first() -> None:
     found = find_blocks(network, choices(network, example), ["2", "re:3[.]first"])
     assert [block.modules for block in found] == [("0", "1"), ("2",), ("3.first",), ("3.second",), ("4",)]
     assert [choice.site.name for choice in found[1].relative()] == ["0.first", "0.second"]
+    network, example = images().eval(), Batch((torch.randn(2, 2, 8, 8),))
+    first, second = find_blocks(network, choices(network, example))
+    assert [(one.site.name, one.site.norm_behind) for one in first.relative()] == [("0", "1"), ("3", None)]
+    assert [(one.site.name, one.site.norm_behind) for one in second.relative()] == [("0", "1"), ("4", None)]
 
 
 def test_a_name_of_no_block_is_an_error() -> None:

@@ -49,14 +49,19 @@ class Block:
         return Chain(*(model.get_submodule(name) for name in self.modules))
 
     def relative(self) -> tuple[Choice, ...]:
-        """The choices of single layers, with the names that the layers have in the chain."""
+        """The choices with the names that layers, and batch norms behind them, have in the chain."""
         found = []
         for choice in self.choices:
-            at = next(i for i, name in enumerate(self.modules) if inside(choice.site.name, name))
-            rest = choice.site.name.removeprefix(self.modules[at]).removeprefix(".")
-            site = choice.site.model_copy(update={"name": f"{at}.{rest}".removesuffix(".")})
-            found.append(choice.model_copy(update={"site": site}))
+            names = {"name": self._inner(choice.site.name), "norm_behind": self._inner(choice.site.norm_behind)}
+            found.append(choice.model_copy(update={"site": choice.site.model_copy(update=names)}))
         return tuple(found)
+
+    def _inner(self, name: str | None) -> str | None:
+        """A name in the chain; None for what is not inside."""
+        for at, module in enumerate(self.modules):
+            if name is not None and inside(name, module):
+                return f"{at}.{name.removeprefix(module).removeprefix('.')}".removesuffix(".")
+        return None
 
 
 class Chain(nn.Sequential):

@@ -11,6 +11,7 @@ from polyad.modes import evaluating
 from polyad.records import Choice
 from polyad.settings import Training
 from polyad.training.contracted import able, contracted, worth_contracting
+from polyad.training.folded import folded
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -38,11 +39,13 @@ def prepared(
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(evaluating(student))
+        student.to(device or _device(training, home), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         stack.enter_context(contracted(student, dense))
-        if training.norms == "batch":
+        if training.norms == "frozen":
+            stack.enter_context(folded(student, choices))
+        else:
             for module in student.modules():
                 module.train(isinstance(module, NORMS))
-        student.to(device or _device(training, home), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if training.compile:
             student.compile()
         for parameter in asked:
