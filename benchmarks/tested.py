@@ -84,7 +84,7 @@ def _lost(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def _test(model: nn.Module, batches: Sequence[Batch]) -> Test:
+def test_on(model: nn.Module, batches: Sequence[Batch]) -> Test:
     return partial(_classified, batches, outputs(model, batches))
 
 
@@ -94,7 +94,7 @@ def tests_of(source: ModelSource, files: Mapping[str, str]) -> dict[str, Test]:
     for kind, file in files.items():
         splits = polyad.open_data(f"npz:{data_folder() / file}", source.preprocessing).splits
         judged = splits.get("test") or next(iter(splits.values()))
-        tests[kind] = _test(source.module, as_batches(loader(judged, 250)))
+        tests[kind] = test_on(source.module, as_batches(loader(judged, 250)))
     return tests
 
 
@@ -113,7 +113,7 @@ def _mobilenet(seed: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     (images,) = polyad.open_data(f"npz:{folder / SAMPLE}", source.preprocessing).splits.values()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()  # type: ignore[arg-type]
     drawn, rest = order[: CALIBRATION["mobilenet_v2"]], order[CALIBRATION["mobilenet_v2"] :]
-    test = _test(source.module, as_batches(loader(Subset(images, rest), 50)))
+    test = test_on(source.module, as_batches(loader(Subset(images, rest), 50)))
     return source.module, as_batches(loader(Subset(images, drawn), 32)), {"sample": test}
 
 
@@ -123,7 +123,7 @@ def _stories() -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     (stories,) = polyad.open_data(f"text:{folder / 'tinystories_valid_head.txt'}", source.preprocessing).splits.values()
     batches = as_batches(stories)
     half = len(batches) // 2
-    return source.module, batches[:half], {"stories": _test(source.module, batches[half:])}
+    return source.module, batches[:half], {"stories": test_on(source.module, batches[half:])}
 
 
 def _vdsr(seed: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
@@ -146,7 +146,7 @@ def _patch(image: Tensor, scale: int, draw: np.random.Generator) -> np.ndarray:
     """Luminance (BT.601, video range) of a corner of an image, reduced by `scale` and enlarged again, in [0, 1]."""
     red, green, blue = image.numpy()
     luminance = (16 + 65.481 * red + 128.553 * green + 24.966 * blue) / 255
-    side = PATCH * scale // scale * scale
+    side = PATCH // 12 * 12  # which every scale divides
     y, x = (int(draw.integers(0, size - side + 1)) for size in luminance.shape)
     whole = Image.fromarray(luminance[y : y + side, x : x + side].astype(np.float32))
     small = whole.resize((side // scale, side // scale), Image.Resampling.BICUBIC)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from conftest import Polyad
 from own_network import Own, write_own
 from polyad.errors import PolyadError, UnknownNameError
 from polyad.models import build_model
+from polyad.training.ranks import Ranks
 from polyad.weights import load_weights
 
 TRAINING = ("--level", "distillation", "--epochs", "6", "--train-batch", "32", "--rate", "2e-3")
@@ -74,24 +76,61 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not out.exists()
     ran = polyad(*request(own, small, out, *TRAINING, "--resume"))
-    assert ran.code == 0 and "taken from" in ran.err and "1 checkpoints of a training" in ran.err
+    assert ran.code == 0 and "1 checkpoints of a training" in ran.err.partition("made now")[0]
     assert (out / "model.safetensors").read_bytes() == (better / "model.safetensors").read_bytes()
     assert not work.exists()
 
 
-def test_two_processes_do_what_one_does(own: Own, small: Path, better: Path, tmp_path: Path) -> None:
-    """And what they leave is gone on from by one."""
-    pytest.importorskip("accelerate")
-    out = tmp_path / "together"
+def together(*request: str | Path) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of two processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "polyad"]
-    command = [*launch, *map(str, request(own, small, out, *TRAINING))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return [*launch, *map(str, request)], os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def check_close(out: Path, better: Path) -> None:
+    one, two = (load_file(folder / "model.safetensors") for folder in (better, out))
+    assert one.keys() == two.keys() and all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_two_processes_do_what_one_does(own: Own, small: Path, better: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    command, environment = together(*request(own, small, tmp_path / "out", *TRAINING))
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("written to") == 1
-    one, two = (load_file(folder / "model.safetensors") for folder in (better, out))
-    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
-    assert [path.name for path in tmp_path.iterdir()] == ["together"]
+    check_close(tmp_path / "out", better)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_one_process_goes_on_where_two_were_killed(
+    own: Own, small: Path, better: Path, tmp_path: Path, polyad: Polyad
+) -> None:
+    pytest.importorskip("accelerate")
+    arguments = request(own, small, tmp_path / "out", *TRAINING)
+    command = [sys.executable, "-m", "polyad", *map(str, arguments), "--checkpoint", "0.001s"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    environment = os.environ | group | {"OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(command, env=environment | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL)
+        for rank in ("0", "1")
+    ]
+    while processes[0].poll() is None and not list((tmp_path / "out.work").glob("training-*.safetensors")):
+        time.sleep(0.002)
+    for process in processes:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "out").exists()
+    ran = polyad(*arguments, "--resume")
+    assert ran.code == 0 and "1 checkpoints of a training" in ran.err.partition("made now")[0]
+    check_close(tmp_path / "out", better)
+
+
+def test_several_processes_do_not_compress(own: Own, polyad: Polyad, tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.setattr("polyad.cli.compress.ranks", lambda: Ranks(0, 2))
+    ran = polyad("compress", own.model, "--data", "digits", "--budget", "params=50%", "--out", tmp_path / "out")
+    assert ran.code == 2 and "then start polyad recover in all" in ran.err
 
 
 def test_compress_trains_as_well(own: Own, polyad: Polyad, tmp_path: Path) -> None:

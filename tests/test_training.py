@@ -240,6 +240,37 @@ def test_a_contracted_layer_is_the_same_function_of_the_same_parameters(form: st
     assert not any("forward" in vars(module) for module in found.model.modules())
 
 
+@pytest.mark.parametrize("execution", ["factored", "contracted"])
+@pytest.mark.parametrize("form", ["cp", "tucker2", "dense"])
+def test_a_folded_batch_norm_is_the_same_function_of_the_same_parameters(form: str, execution: str) -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.Conv2d(6, 8, 3, groups=2, padding=1), nn.BatchNorm2d(8, affine=False), nn.Conv2d(8, 3, 1),
+    ).eval()  # fmt: skip
+    for norm in (teacher[1], teacher[4]):
+        nn.init.uniform_(norm.running_var, 0.5, 2)  # pyright: ignore[reportArgumentType]
+        nn.init.uniform_(norm.running_mean, -1, 1)  # pyright: ignore[reportArgumentType]
+    nn.init.uniform_(teacher[1].weight, -1, 1)  # pyright: ignore[reportArgumentType]
+    x = torch.randn(4, 4, 9, 9)
+    fixed = {"0": (form, (2, 2) if form == "tucker2" else (3,)), "3": (form, (2, 2) if form == "tucker2" else (3,))}
+    fixed = dict.fromkeys(fixed, ("dense", ())) if form == "dense" else fixed
+    found = compress(teacher, [x], budget=Budget(params=1.0), fixed=fixed, damage="relative", metric="weights",
+                     recover="none")  # fmt: skip
+    expected = found.model(x)
+    expected.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in found.model.parameters()]  # type: ignore[union-attr]
+    with prepared(found.model, list(found.model.parameters()), found.plan.choices, Training(execution=execution)):
+        assert all("forward" in vars(norm) for norm in (found.model[1], found.model[4]))
+        found.model.zero_grad()
+        y = found.model(x)
+        y.square().sum().backward()
+        again = [parameter.grad.clone() for parameter in found.model.parameters()]  # type: ignore[union-attr]
+    assert torch.allclose(y, expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(again, gradients, strict=True))
+    assert not any("forward" in vars(module) for module in found.model.modules())
+
+
 def test_small_layers_are_worth_contracting_and_deep_ones_not() -> None:
     teacher = nn.Sequential(
         nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(4), nn.Conv2d(16, 64, 1), nn.Conv2d(64, 64, 3, padding=1)

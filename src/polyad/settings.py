@@ -21,6 +21,7 @@ class Training(Record):
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.
         average: decay of the moving average of the weights; 0 takes the weights as they are.
+        device: where it is trained, as PyTorch names it; "auto": on a graphics card where there is one.
         precision: "float32" or "bfloat16" (what PyTorch's autocast computes in it).
         execution: how factorised layers run while they are trained, the same function each time: "factored",
             "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
@@ -30,6 +31,8 @@ class Training(Record):
             softmax, or ("auto") logits for classes and the divergence for tokens.
         temperature: of that softmax.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
+        blocks: names of modules that a reconstruction takes as blocks, or patterns as in `Settings.ignore`; the others
+            it finds.
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
@@ -46,6 +49,7 @@ class Training(Record):
     decay: float = 0.0
     clip: float | None = 1.0
     average: float = 0.99
+    device: str = "auto"
     precision: str = "float32"
     execution: str = "auto"
     augment: str = "auto"
@@ -53,6 +57,7 @@ class Training(Record):
     match: str = "auto"
     temperature: float = 1.0
     labels: float = 0.5
+    blocks: tuple[str, ...] = ()
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False

@@ -102,7 +102,10 @@ Finalists = Annotated[
         help="Plans that weigh damages differently, compared as whole networks by what they do to the outputs.",
     ),
 ]
-LEVELS = "none, statistics, refit, distillation (no labels), finetune (labels too), or auto (as long as it pays)"
+LEVELS = (
+    "none, statistics, refit, reconstruction, distillation (no labels), finetune (labels too), or auto (as long as it"
+    " pays)"
+)
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Level = Annotated[str, typer.Option("--level", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Samples = Annotated[
@@ -203,6 +206,14 @@ Augment = Annotated[
     _of_training("--augment", "Images are varied by none, shift, flip (and shift), or auto: what they bear."),
 ]
 Checkpoint = Annotated[str | None, _of_training("--checkpoint", "Time between two checkpoints.", metavar="TIME")]
+Blocks = Annotated[
+    list[str] | None,
+    _of_training(
+        "--blocks",
+        "Modules that a reconstruction takes as blocks, as in --ignore; the others it finds.",
+        metavar="PATTERN",
+    ),
+]
 DenseControl = Annotated[
     bool, _of_training("--dense-control", "Also recover the original, to know what the recipe alone brings.")
 ]

@@ -42,6 +42,7 @@ KEYS = {
     "rate": "rate",
     "precision": "precision",
     "augment": "augment",
+    "blocks": "blocks",
     "dense_control": "dense_control",
     "memory": "memory",
     "runtime": "runtime",

@@ -50,6 +50,7 @@ def training(
     precision: o.Precision = None,
     augment: o.Augment = None,
     checkpoint: o.Checkpoint = None,
+    blocks: o.Blocks = None,
     dense_control: o.DenseControl = False,
 ) -> None:
     """What a recovery level that trains is told."""

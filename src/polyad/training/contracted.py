@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -33,7 +34,7 @@ def contracted(student: nn.Module, choices: Sequence[Choice]) -> Iterator[None]:
     """
     changed = [(module, choice) for choice in choices for module in _modules(student, choice)]
     for module, choice in changed:
-        module.forward = _Dense(module, choice)  # type: ignore[method-assign, assignment]
+        module.forward = Dense(module, choice)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -51,22 +52,25 @@ def able(choices: Sequence[Choice]) -> list[Choice]:
     return [choice for choice in choices if not choice.dense and not choice.site.layer.matrix]
 
 
-class _Dense:
+class Dense:
     """What stands in for the forward of one factorised layer."""
 
     def __init__(self, module: nn.Sequential, choice: Choice) -> None:
         self.module, self.form, self.rank = module, FORMS[choice.form], choice.rank
         self.layer = choice.site.layer.member
         tensor = next(module.parameters())
-        self.skeleton = self.layer.build(tensor.dtype, "meta")
+        self.device, self.skeleton = tensor.device.type, self.layer.build(tensor.dtype, "meta")
+
+    def tensors(self) -> tuple[Tensor, Tensor | None]:
+        """The weight that the factors make, and the bias."""
+        with torch.autocast(self.device, enabled=False):  # terms that cancel need all their digits
+            factors = self.form.live(self.module, self.layer, self.rank)
+            weight = self.form.reconstruct(factors).reshape(self.layer.weight_shape)
+        return self.layer.native(weight), self.module[-1].bias if self.layer.bias else None  # type: ignore[return-value]
 
     def __call__(self, x: Tensor) -> Tensor:
-        factors = self.form.live(self.module, self.layer, self.rank)
-        weight = self.form.reconstruct(factors).reshape(self.layer.weight_shape)
-        tensors = {"weight": self.layer.native(weight)}
-        if self.layer.bias:
-            tensors["bias"] = self.module[-1].bias  # type: ignore[assignment]
-        return functional_call(self.skeleton, tensors, (x,))
+        weight, bias = self.tensors()
+        return functional_call(self.skeleton, {"weight": weight} | ({} if bias is None else {"bias": bias}), (x,))
 
 
 def _modules(student: nn.Module, choice: Choice) -> list[nn.Sequential]:

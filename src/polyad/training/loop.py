@@ -114,7 +114,7 @@ def train(
         work: where checkpoints are kept and found.
         ranks: the processes that share the work, this one among them.
     """
-    with prepared(course.student, course.trained, course.choices, training):
+    with prepared(course.student, course.trained, course.choices, training, ranks.device):
         key = training_key(course.name, course.student, course.samples.key, training, course.variation.key, *course.key)
         run = _Run(course, training, Keeper(key, work, ranks, training.checkpoint), ranks)
         run.to_the_end(progress if ranks.first else silent)

@@ -132,7 +132,7 @@ class Keeper:
 
 def training_key(name: str, student: nn.Module, samples: str, training: Training, *rest: object) -> str:
     """The name of the checkpoint of a training: equal only where all of it is but the time that it may take."""
-    said = training.model_dump_json(exclude={"checkpoint", "time", "dense_control"})
+    said = training.model_dump_json(exclude={"checkpoint", "time", "dense_control", "device"})
     return key_of(KIND, name, digest(tensors_of(student)), samples, said, *rest)
 
 
