@@ -17,7 +17,7 @@ from common import write
 import polyad
 from polyad.allocators.allocate import allocate
 from polyad.allocators.base import ALLOCATORS
-from polyad.pipeline import look
+from polyad.looking import look
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
 from polyad.settings import Settings

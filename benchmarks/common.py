@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,15 @@ def data_folder() -> Path:
 
 
 def provenance(seed: int) -> dict[str, Any]:
-    """Commit, versions, machine, seed, time."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    """Commit (POLYAD_COMMIT where files were copied without their history), versions, machine, seed, time."""
+    commit = os.environ.get("POLYAD_COMMIT") or _commit()
 
     processor = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
     )
-    changed = [line for line in git("status", "--porcelain", "--", "../src").splitlines() if line]
     return {
-        "commit": git("rev-parse", "HEAD") + (" with local changes" if changed else ""),
-        "versions": {name: version(name) for name in ("polyad", "torch", "numpy", "scipy")},
+        "commit": commit,
+        "versions": {name: _version(name) for name in ("polyad", "torch", "numpy", "scipy")},
         "python": platform.python_version(),
         "machine": f"{processor or platform.processor()}, {os.cpu_count()} cores, {platform.system()}",
         "seed": seed,
@@ -65,6 +62,21 @@ def each_alone(name: str, measure: Callable[[str], dict[str, Any]], cases: Itera
         sys.stdout.write(f"{rows[-1]}\n")
         sys.stdout.flush()
         write(name, rows, seed)
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "HEAD") + (" with local changes" if git("status", "--porcelain", "--", "../src") else "")
+
+
+def _version(name: str) -> str:
+    """Of a package; of one that is run from its files and not installed nothing is known."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _lines(path: str) -> list[str]:

@@ -16,8 +16,8 @@ import polyad
 from polyad.allocators.allocate import allocate
 from polyad.damages.assess import assess
 from polyad.damages.base import Ground
+from polyad.looking import Observed, look
 from polyad.metrics import curvature
-from polyad.pipeline import Observed, look
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
 from polyad.settings import Settings

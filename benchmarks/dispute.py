@@ -71,7 +71,7 @@ SIZES = {
     "stories260k": Size(2, (0.1, 0.35), 0, 30, 0, 0),
     "resnet20": Size(3, (0.1, 0.35), 200, 30, 10, 60),
     "mobilenet_v2": Size(6, (0.1, 0.35), 50, 12, 3, 30),
-    "resnet56": Size(9, (0.1, 0.35), 80, 12, 3, 30),
+    "resnet56": Size(8, (0.1, 0.35), 100, 20, 5, 45),
 }
 PROBED = 25
 """Held-out samples of each batch on which sensitivities are measured."""

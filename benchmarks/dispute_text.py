@@ -6,17 +6,22 @@ PARTS = (
 error does (ICLR 2023: no; NeurIPS 2025: yes). `python benchmarks/dispute.py` measures it; this page is written from
 its results by `benchmarks/dispute_page.py`. Three questions hide behind the one, and they have three answers:
 
-1. *Of two candidates for one layer, which does less harm?* The error of the outputs tells (`inputs`, `curvature`);
-   the weight error tells far less. Data-aware: yes.
-2. *In which norm should a layer be fitted?* At the same form and rank the fit in the norm of the inputs does less
-   harm than that in the weight norm: in single layers by a fifth to three quarters, in whole networks by a quarter on
-   stories260K and by two fifths on ResNet-20 (the plans of MobileNetV2 break it and tell nothing). The diagonal of
-   the inputs alone gives little. Where mean and variance of each channel are given back behind it, part of that lead
-   goes; in whole networks of ResNet-20 no lead is left that these few plans could show.
-3. *Of two layers, which bears a cut better?* No: here data help little by themselves. On stories260K no norm ranks
-   candidates of all layers better than the weight error does, on MobileNetV2 both fail (.07 and .28; `curvature` .67).
-   A relative error of a tenth means different things at different layers. One measured sensitivity for each layer
-   (`measured`) ranks them at .89 to .98.
+1. *Of two candidates for one layer, which does less harm?* The error of the outputs tells (`inputs`, `curvature`: rank
+   correlations of .83 to .97); the weight error tells less (.58 to .79), least clearly so on ResNet-56, where the
+   intervals overlap. Data-aware: yes.
+2. *In which norm should a layer be fitted?* Before recovery the fit in the norm of the inputs does less harm than that
+   in the weight norm at the same form and rank: in single layers by a fifth to seven tenths (on ResNet-56, .58, the
+   interval reaches 1), in whole networks by a quarter on stories260K, two fifths on ResNet-20 and two thirds on
+   ResNet-56 (the plans of MobileNetV2 break it and tell nothing). The diagonal of the inputs gives less: on the
+   ResNets up to half, on the others next to nothing. Where mean and variance of each channel are given back, part of
+   the lead in single layers goes (ResNet-20, .28 to .63) or all of it (ResNet-56). In whole networks ResNet-20 keeps
+   it (.52 over ten plans); the five plans of ResNet-56 show none.
+3. *Of two layers, which bears a cut better?* It depends. The error in the norm of the inputs ranks candidates of all
+   layers better than the weight error does on the ResNets (.83 and .75 against .58 and .62), not on stories260K, and
+   on MobileNetV2 both fail (.28 and .07; `curvature` .67). A relative error of a tenth means different things at
+   different layers. One measured sensitivity for each layer (`measured`) ranks them at .89 to .98, but on ResNet-56 at
+   .67 (`curvature` .94): most layers there do next to no harm, divergences mostly below 1e-3, and on the 25 images of
+   each batch that a sensitivity is measured on that of some came out up to tens of times too high.
 
 So a study that compares layers of one network under one kind of fit can find that data do not help, and one that
 compares fits, or candidates of a layer, that they do, without either being wrong.""",
@@ -68,15 +73,16 @@ geometric mean with its interval, and the share of pairs in which it is smaller.
 - The choice among forms and ranks of a layer goes by the held-out error in that norm.
 - Between layers errors are weighed by a measured sensitivity, shrunk by half towards equal ones ([how it
   works](how-it-works.md#spending-the-budget) has that comparison).
-- Sums of single-layer damages rank whole plans at .7 to .9, and no better when layers are weighed by sensitivities as
-  they are (ResNet-20: .81 with `inputs`, .76 with `measured`): what is missing is how errors add up.""",
+- Sums of single-layer damages rank whole plans at .67 to .94 before recovery, and on the ResNets no better when layers
+  are weighed by sensitivities as they are (ResNet-20: .80 with `inputs`, .76 with `measured`; ResNet-56: .79 and .67):
+  what is missing is how errors add up.""",
     "## Limits",
     """Few networks, one seed, 20 steps per fit, small samples (the command is made to take minutes): one of some layers
-is replaced alone, and plans are drawn at random where an allocator would choose good ones. The eight plans of
-ResNet-20 that were recovered are those that cut deepest, which recovery hardly mends, so that line says little.
-Of
-MobileNetV2 six layers and twelve plans were measured, which took 22 minutes on a busy machine; ResNet-56 was not.
-Recovery by training is not measured here. `kronecker`, trains and stacks are left out.
+is replaced alone, and plans are drawn at random where an allocator would choose good ones. Of MobileNetV2 six
+layers and twelve plans were measured, which took 22 minutes on a busy machine; of ResNet-56 seven layers and
+twenty plans, five of them recovered, in 28. What a recovery by `refit`, which fits layers again, leaves of the
+differences is not measured. Recovery by training is not measured here. `kronecker`, trains and stacks are left
+out.
 
 Provenance:
 

@@ -25,7 +25,7 @@ from polyad.observe import observe
 from polyad.records import Site
 from polyad.sites import weight_of
 from polyad.solvers import Problem, fit, problems
-from polyad.solvers.problem import times
+from polyad.solvers.transform import times
 from polyad.splits import hold_out
 
 WORST_AT = 0.25

@@ -1,110 +1,147 @@
 """How near a fit is to the best that brute force finds: 20 long random starts for each of 60 layers.
 
-    POLYAD_DATA=... python benchmarks/quality.py [--cells 60]
+    POLYAD_DATA=... python benchmarks/quality.py --save-cells FILE            what is measured, into a file
+    python benchmarks/quality.py --from-cells FILE --workers 16 [--limit-s S]    where there is no data
 
-Each cell is one layer in one form at one share of its parameters, in the norm of the inputs. Polyad's fit is the one
-that `rebuild` keeps (300 steps). Brute force starts from random factors 20 times and goes on with L-BFGS in float64, on
-the same reduced problem (output factor eliminated) without prices or stages, for up to 1,000 iterations. The largest
-layers have at most 64 channels: a cell takes 20,000 evaluations.
+Each cell is one layer in one form at one share of its parameters, in the norm of the inputs (quality_cells.py).
+Polyad's fit is the one that `rebuild` keeps (up to 600 steps). Brute force starts from random factors 20 times and goes
+on with L-BFGS in float64, on the same reduced problem (output factor eliminated) without prices or stages, for up to
+1,000 iterations each; a start ends where 50 iterations gain less than 1e-5 of the error. The largest layers have 64
+channels. An error below 1e-6 counts as 1e-6: some layers see so few directions that a quarter of their parameters
+carries them exactly. Cells run in processes of one thread each, the longest first; after `--limit-s` none is started.
 """
 
 import argparse
+import json
+import os
 import sys
-from itertools import cycle, islice
-from time import perf_counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from math import prod
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, perf_counter
 from typing import Any
 
 import torch
-from common import data_folder, write
-from forms_networks import NETWORKS, SEED
+from common import write
+from quality_cells import Cell, cells, load, save
 
 from polyad.decompositions.base import FORMS
-from polyad.metrics import METRICS
-from polyad.observe import observe
 from polyad.rebuild import FINAL_STEPS
-from polyad.records import Site
-from polyad.sites import weight_of
-from polyad.solvers import Problem, fit, problems, ranks_within
+from polyad.solvers import fit
+from polyad.solvers.descent import Patience
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.projection import Projection
 from polyad.solvers.search import random_start
-from polyad.threads import side_by_side
 
-FORMS_AND_SHARES = [(form, share) for share in (0.5, 0.25, 0.1) for form in ("cp", "tucker2", "tt", "block_term/4")]
-STARTS, LONG, PRICE, WIDEST = 20, 1000, 1e-11, 600
+SEED = 0
+STARTS, LONG, PRICE, ENDED, EXACT = 20, 1000, 1e-11, Patience(50, 1e-5), 1e-6
+
+Row = dict[str, Any]
 
 
-def brute(form_name: str, site: Site, problem: Problem, rank: tuple[int, ...]) -> float:
-    """The least relative error of all random starts."""
-    form = FORMS[form_name]
-    view, split = problem.whitened(form, site.layer), Elimination.of(form)
+def brute(cell: Cell) -> list[float]:
+    """The relative errors that random starts end in, least first."""
+    form, problem = FORMS[cell.form], cell.problem
+    view, split = problem.whitened(form, cell.layer), Elimination.of(form)
     assert split is not None
-    shapes = form.factor_shapes(site.layer, rank)
-    projection = Projection(form, split, view.problem, form.sizes(site.layer), shapes, ridge=PRICE)
+    shapes = form.factor_shapes(cell.layer, cell.rank)
+    projection = Projection(form, split, view.problem, form.sizes(cell.layer), shapes, ridge=PRICE)
     errors = []
     for seed in range(1, STARTS + 1):
-        found = projection.refine(random_start(form, shapes, {}, seed), LONG)
+        found = projection.refine(random_start(form, shapes, {}, seed), LONG, ENDED)
         errors.append(view.problem.relative(form.contracted(found).reshape(problem.weight.shape)))
-    return min(errors)
+    return sorted(errors)
 
 
-def sites_of(name: str) -> list[tuple[str, Site, Problem]]:
-    """The 3x3 layers of a network, spread over its depth, with their problems."""
-    network = NETWORKS[name]
-    source, batches = network.open(data_folder())
-    sites = [site for site in network.sites(source, batches[0]) if site.layer.kernel == (3, 3)]
-    statistics = observe(source.module, sites, batches[:-1], batches[-1:])
-    found = []
-    for site in sites:
-        problem, _ = problems(site, weight_of(source.module, site), METRICS["inputs"], statistics[site.name])
-        if problem.weight.shape[-1] <= WIDEST:
-            found.append((name, site, problem))
-    return found
+def brute_force(cell: Cell) -> Row:
+    """What brute force comes to, and how long it takes."""
+    start, errors = perf_counter(), brute(cell)
+    near_best = sum(error <= 1.01 * errors[0] for error in errors)
+    seconds = round(perf_counter() - start, 1)
+    return {"brute": errors[0], "near_best": near_best, "median": errors[len(errors) // 2], "brute_s": seconds}
 
 
-def cells(count: int) -> list[tuple[str, Site, Problem, str, float, tuple[int, ...]]]:
-    """Layers of four networks in turn, forms and shares in turn over them."""
-    layers = [sites_of(name) for name in ("resnet20", "resnet56", "vdsr", "mobilenet_v2")]
-    spread = [found[:: max(1, len(found) // (count // 3))] for found in layers]
-    mixed = [
-        layer for group in zip(*(islice(cycle(found), max(map(len, spread))) for found in spread)) for layer in group
-    ]
-    chosen, pairs, seen = [], cycle(FORMS_AND_SHARES), set()
-    for name, site, problem in mixed * 3:
-        form, share = next(pairs)
-        if FORMS[form].refuses(site.layer) or (name, site.name, form, share) in seen:
-            continue
-        ranks = ranks_within(FORMS[form], site.layer, problem, [share])
-        if ranks:
-            seen.add((name, site.name, form, share))
-            chosen.append((name, site, problem, form, share, ranks[-1]))
-    return chosen[:count]
-
-
-def measure(cell: tuple[str, Site, Problem, str, float, tuple[int, ...]]) -> dict[str, Any]:
-    name, site, problem, form, share, rank = cell
+def measure(cell: Cell) -> Row:
     start = perf_counter()
-    ours = fit(FORMS[form], site.layer, problem, rank, steps=FINAL_STEPS)
+    ours = fit(FORMS[cell.form], cell.layer, cell.problem, cell.rank, steps=FINAL_STEPS)
     middle = perf_counter()
-    best = brute(form, site, problem, rank)
+    known = _brute.get((cell.network, cell.name, cell.form, cell.share))
+    found = known or brute_force(cell)
     return {
-        "network": name, "layer": site.name, "form": form, "share": share, "rank": rank,
-        "polyad": ours.error, "start": ours.start, "brute": best, "ratio": round(ours.error / best, 4),
-        "polyad_s": round(middle - start, 2), "brute_s": round(perf_counter() - middle, 1),
+        "network": cell.network, "layer": cell.name, "form": cell.form, "share": cell.share, "rank": cell.rank,
+        "polyad": ours.error, "start": ours.start,
+        "ratio": round(max(ours.error, EXACT) / max(found["brute"], EXACT), 4),
+        "polyad_s": round(middle - start, 2), **found,
     }  # fmt: skip
+
+
+def work(cell: Cell) -> float:
+    """About what one evaluation costs: the product of the rows with the norm."""
+    form, (_, out, n) = FORMS[cell.form], cell.problem.weight.shape
+    split = Elimination.of(form)
+    assert split is not None
+    return prod(form.factor_shapes(cell.layer, cell.rank)[split.position]) / out * n * n
+
+
+_cells: list[Cell] = []
+"""Of a worker, which reads them itself: tensors sent to it would take a shared file each."""
+
+
+_brute: dict[tuple[Any, ...], Row] = {}
+"""What an earlier run's brute force came to."""
+
+
+def _open(path: Path, earlier: Path | None) -> None:
+    torch.set_num_threads(1)
+    _cells[:] = load(path)
+    for row in json.loads(earlier.read_text())["rows"] if earlier else ():
+        kept = {name: row[name] for name in ("brute", "near_best", "median", "brute_s")}
+        _brute[row["network"], row["layer"], row["form"], row["share"]] = kept
+
+
+def _measured(at: int, until: float) -> Row | None:
+    return measure(_cells[at]) if monotonic() < until else None
+
+
+def measured(path: Path, earlier: Path | None, wanted: list[int], workers: int, limit: float) -> Iterator[Row]:
+    """Rows as they come."""
+    until = monotonic() + limit
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open, (path, earlier)) as pool:
+        for done in as_completed([pool.submit(_measured, at, until) for at in wanted]):
+            if (row := done.result()) is not None:
+                yield row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=60)
-    torch.manual_seed(SEED)
-    rows: list[dict[str, Any]] = []
-    for row in side_by_side(measure, cells(parser.parse_args().cells)):
-        rows.append(row)
-        within = sum(row["ratio"] <= 1.01 for row in rows)
-        sys.stdout.write(f"{row}\n{within} of {len(rows)} within 1 %, worst {max(r['ratio'] for r in rows)}\n")
-        sys.stdout.flush()
-        write("quality", rows, SEED)
+    parser.add_argument("--save-cells", type=Path, metavar="FILE", help="write what would be measured, and end")
+    parser.add_argument("--from-cells", type=Path, metavar="FILE")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help="seconds after which no cell is started")
+    parser.add_argument("--cells", type=int, nargs="*", help="their numbers in the file, instead of all")
+    parser.add_argument("--brute", type=Path, metavar="JSON", help="of an earlier run: its brute force is not repeated")
+    parser.add_argument("--out", type=Path, help="instead of results/quality.json")
+    arguments = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if arguments.save_cells:
+        save(arguments.save_cells, cells())
+        return
+    with TemporaryDirectory() as scratch:
+        path = arguments.from_cells or Path(scratch) / "cells"
+        if arguments.from_cells is None:
+            save(path, cells())
+        known, rows = load(path), []
+        wanted = sorted(arguments.cells or range(len(known)), key=lambda at: -work(known[at]))
+        for row in measured(path, arguments.brute, wanted, arguments.workers, arguments.limit_s):
+            rows.append(row)
+            within = sum(row["ratio"] <= 1.01 for row in rows)
+            worst = max(row["ratio"] for row in rows)
+            sys.stdout.write(f"{row}\n{within} of {len(rows)} within 1 %, worst {worst}\n")
+            sys.stdout.flush()
+            write("quality", rows, SEED, arguments.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import polyad.recovery.refit as refitting
 from polyad.batches import as_batches
 from polyad.data import loader
 from polyad.evaluation import outputs
-from polyad.pipeline import HELD_OUT
+from polyad.looking import HELD_OUT
 from polyad.progress import silent
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.splits import hold_out

@@ -21,8 +21,8 @@ import polyad
 from polyad.batches import Batch, as_batches
 from polyad.data import calibration_and_evaluation, loader
 from polyad.evaluation import evaluate, outputs
+from polyad.looking import HELD_OUT
 from polyad.outcome import Evaluation
-from polyad.pipeline import HELD_OUT
 from polyad.progress import silent
 from polyad.records import Plan, Trace
 from polyad.recovery.base import RECOVERIES, Lesson

@@ -5,7 +5,7 @@ import pytest
 from polyad.budget import Budget, parse_share
 from polyad.errors import BudgetError
 
-TOTALS = {"params": 1000, "macs": 5000, "bytes": 4000, "memory": 2048}
+TOTALS = {"params": 1000, "macs": 5000, "bytes": 4000, "memory": 2048, "latency": 4_000_000}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ TOTALS = {"params": 1000, "macs": 5000, "bytes": 4000, "memory": 2048}
         ("bytes=25%,memory=2MiB", {"bytes": 1000, "memory": 2 * 2**20}),
         ("memory=1.5MB,bytes=700B", {"memory": 1_500_000, "bytes": 700}),
         ("bytes=2M", {"bytes": 2_000_000}),
+        ("latency=60%,params=50%", {"latency": 2_400_000, "params": 500}),
+        ("latency=3ms", {"latency": 3_000_000}),
+        ("latency=1.234567 ms", {"latency": 1_234_567}),
+        ("latency=250us", {"latency": 250_000}),
+        ("latency=0.5s", {"latency": 500_000_000}),
     ],
 )
 def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> None:
@@ -41,6 +46,10 @@ def test_what_is_understood(texts: str | list[str], limits: dict[str, int]) -> N
         ("params", "params=50%"),
         ("params=5kB", "params=120k"),
         ("bytes=5xB", "bytes=500kB"),
+        ("latency=3", "latency=12ms"),
+        ("latency=3k", "latency=12ms"),
+        ("latency=0ms", "latency=12ms"),
+        ("latency=0%", "above 0 %"),
         ("params=50%,params=60%", "twice"),
         ("", "UNIT=AMOUNT"),
     ],

@@ -11,7 +11,7 @@ from expandable import Fused, Rows, Tokens, built, images
 from polyad.batches import Batch
 from polyad.errors import ModelError, PlanError
 from polyad.expand import expand, parse_split, redo
-from polyad.pipeline import trace_expanded
+from polyad.looking import trace_expanded
 from polyad.splits import Call
 from polyad.steps import Step
 from polyad.trace import trace

@@ -102,6 +102,15 @@ def test_a_brief_fit_is_nearly_as_good_as_one_of_as_many_steps(form: str) -> Non
     assert given.relative(FORMS[form].reconstruct(brief.factors).flatten(2)) == pytest.approx(brief.error, rel=1e-3)
 
 
+@pytest.mark.parametrize("form", ["spatial_svd", "group_svd", "tucker1", "kronecker"])
+def test_starts_cut_out_of_the_largest_are_those_of_each_rank(form: str) -> None:
+    given, ranks = problem(1), [(1,), (3,), (5,)]
+    along = fit_path(FORMS[form], CONV, given, ranks, steps=0, brief=True)
+    alone = [fit(FORMS[form], CONV, given, rank, steps=0, brief=True).error for rank in ranks]
+    assert [found.error for found in along] == pytest.approx(alone, rel=1e-4)
+    assert fit_path(FORMS[form], CONV, given, [], steps=0, brief=True) == []
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_fit_is_worse_than_its_start(form: str) -> None:
     layer, given = carrier(form), problem(2)
@@ -134,3 +143,22 @@ def test_zero_weights_stay_zero(form: str) -> None:
     found = fit(FORMS[form], layer, Problem(torch.zeros(1, 12, 72, dtype=torch.float64), None), middle(form, layer))
     assert found.error == 0
     assert not FORMS[form].reconstruct(found.factors).any()
+
+
+@pytest.mark.parametrize("brief", [True, False])
+@pytest.mark.parametrize("form", ["spatial_svd", "group_svd", "cp", "tucker2"])
+def test_views_of_a_huge_norm_in_float32_give_the_fits_of_float64(
+    form: str, brief: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to where descents end: rounding is carried on by those of a menu."""
+    rank = middle(form, CONV)
+    exact = fit(FORMS[form], CONV, problem(1), rank, steps=40, brief=brief)
+    monkeypatch.setattr("polyad.solvers.problem.HUGE", 0)
+    given = problem(1)
+    single = fit(FORMS[form], CONV, given, rank, steps=40, brief=brief)
+    assert given.whitened(FORMS[form], CONV).problem.weight.dtype == torch.float32
+    assert single.error == pytest.approx(exact.error, rel=0.03)
+    assert all(factor.dtype == torch.float64 for factor in single.factors)
+    assert given.relative(FORMS[form].reconstruct(single.factors).reshape(1, 12, 72)) == pytest.approx(
+        single.error, rel=1e-3
+    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from polyad.data import open_data as open_data
     from polyad.errors import PolyadError as PolyadError
     from polyad.evaluation import evaluate as evaluate
+    from polyad.exporters.export import export as export
     from polyad.models import open_model as open_model
     from polyad.pipeline import Result as Result
     from polyad.pipeline import compress as compress
@@ -48,6 +49,7 @@ _HOME = {
     "evaluate": "evaluation:evaluate",
     "save": "saving:save",
     "load": "checkpoint:load_network",
+    "export": "exporters.export:export",
     "PolyadError": "errors:PolyadError",
 }
 

@@ -1,18 +1,13 @@
-"""Stage 7: how long a network takes, as medians of runs in turn with another one."""
+"""Stage 7: how long a network takes, as quantiles of runs in turn with another one."""
 
 from collections.abc import Mapping
-from time import perf_counter
 
 import numpy as np
-import torch
 from torch import nn
 
 from polyad.batches import Batch
-from polyad.modes import evaluating
 from polyad.records import Record
-
-WARM_UP = 3
-"""Runs of each network that are not counted."""
+from polyad.timing import bench_of, clocked
 
 
 class Timing(Record):
@@ -23,30 +18,31 @@ class Timing(Record):
     runs: int
 
 
-def benchmark(networks: Mapping[str, nn.Module], batch: Batch, *, runs: int = 30) -> dict[str, Timing]:
+def benchmark(
+    networks: Mapping[str, nn.Module],
+    batch: Batch,
+    *,
+    runs: int = 30,
+    runtime: str = "eager",
+    threads: int | None = None,
+) -> dict[str, Timing]:
     """Time networks in turn on one batch, so that a machine that drifts does not favour one of them.
 
     Args:
-        networks: name -> network, on the device of the batch.
+        networks: name -> network.
         batch: the input of every run.
         runs: counted runs of each.
+        runtime: a registered name (`polyad runtimes`).
+        threads: as many as PyTorch takes by default.
+
+    Raises:
+        UnknownNameError: no such runtime.
+        ExportError: the runtime is not there, or cannot run a network.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    with torch.inference_mode():
-        for at in range(WARM_UP + runs):
-            for name, network in networks.items():
-                with evaluating(network):
-                    start = perf_counter()
-                    batch.run(network)
-                    _wait()
-                    if at >= WARM_UP:
-                        seconds[name].append(perf_counter() - start)
+    bench = bench_of(runtime, threads, batch.size)
+    contenders = {name: (network, batch) for name, network in networks.items()}
+    seconds = clocked(bench, contenders, seconds=0, least=runs, most=runs)
     return {
         name: Timing(p50=1e3 * float(np.median(found)), p95=1e3 * float(np.percentile(found, 95)), runs=runs)
         for name, found in seconds.items()
     }
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -7,13 +7,18 @@ from polyad.errors import BudgetError
 from polyad.memory import parse_memory
 from polyad.records import Record
 
-SUMS = ("params", "macs", "bytes")
+SUMS = ("params", "macs", "bytes", "latency")
 """Costs that add up over the layers."""
 
 UNITS = (*SUMS, "memory")
 """Costs that can be limited; the memory of a network is a maximum over time, not a sum."""
 
 IN_BYTES = ("bytes", "memory")
+
+_SECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+"""Units of time in nanoseconds, in which latencies are counted."""
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)")
 
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[kKmMgG]?)")
@@ -25,15 +30,16 @@ class Budget(Record):
 
     A float up to 1 is a share of the original, an integer above 1 an absolute amount: `Budget(params=0.5)`,
     `Budget(params=135_000, macs=0.6)`. `bytes` are those of the saved tensors on disk, `memory` the peak of the
-    activations of one sample in bytes. `drop` alone names a loss: so many points of accuracy, or per cent of
-    perplexity, may be lost on validation data, and the least share is sought that keeps within it, of the parameters
-    or of the unit that is named beside it.
+    activations of one sample in bytes, `latency` the measured time of one pass in nanoseconds. `drop` alone names a
+    loss: so many points of accuracy, or per cent of perplexity, may be lost on validation data, and the least share is
+    sought that keeps within it, of the parameters or of the unit that is named beside it.
     """
 
     params: float | int | None = None
     macs: float | int | None = None
     bytes: float | int | None = None
     memory: float | int | None = None
+    latency: float | int | None = None
     drop: float | None = None
 
     def model_post_init(self, context: object) -> None:
@@ -66,7 +72,8 @@ class Budget(Record):
         parts = [] if self.drop is None else [f"drop={self.drop:g}"]
         for unit, amount in self.amounts.items():
             share = isinstance(amount, float) and amount <= 1
-            parts.append(f"{unit}={100 * amount:g}%" if share else f"{unit}={int(amount)}")
+            whole = time_text(int(amount)) if unit == "latency" else str(int(amount))
+            parts.append(f"{unit}={100 * amount:g}%" if share else f"{unit}={whole}")
         return ",".join(parts)
 
     @classmethod
@@ -102,6 +109,21 @@ def parse_share(name: str, text: str) -> float:
     return float(match[1]) / 100
 
 
+def time_text(nanoseconds: int) -> str:
+    """Nanoseconds as they are read back, to the last one: 2500000 -> 2.5ms."""
+    whole, rest = divmod(nanoseconds, _SECONDS["ms"])
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".") + "ms"
+
+
+def _time(text: str) -> int:
+    match = _TIME.fullmatch(text)
+    if match is None or (found := round(float(match[1]) * _SECONDS[match[2]])) < 2:
+        raise BudgetError(
+            f"latency={text} is no budget: write latency=60% of the original, or a time such as latency=12ms or 300us."
+        )
+    return found
+
+
 def _drop(text: str) -> float:
     if re.fullmatch(r"\d+(\.\d+)?", text) is None or not float(text) > 0:
         raise BudgetError(
@@ -113,6 +135,8 @@ def _drop(text: str) -> float:
 
 def _amount(unit: str, text: str) -> float | int:
     match = _PATTERN.fullmatch(text)
+    if unit == "latency" and not text.endswith("%"):
+        return _time(text)
     if match is None and unit in IN_BYTES and _IN_BYTES.fullmatch(text):
         return int(text[:-1]) if text[:-1].isdigit() else parse_memory(text)
     if match is None:

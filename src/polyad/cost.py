@@ -37,8 +37,13 @@ def check_rank(site: Site, form: str, rank: Rank) -> None:
 
 
 def recounted(plan: Plan) -> Plan:
-    """The plan with the costs that its forms and ranks have: an edit by hand changes those and not the sums."""
-    return plan.model_copy(update={"choices": tuple(map(_recounted, plan.choices))})
+    """The plan with the costs that its forms and ranks have: an edit by hand changes those and not the sums.
+
+    What was measured for a plan that was edited since says nothing any more and is left out.
+    """
+    found = plan.model_copy(update={"choices": tuple(map(_recounted, plan.choices))})
+    edited = any(new.params != old.params for new, old in zip(found.choices, plan.choices, strict=True))
+    return found.model_copy(update={"timed": None}) if edited else found
 
 
 def _recounted(choice: Choice) -> Choice:

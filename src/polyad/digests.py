@@ -1,4 +1,4 @@
-"""Hashes of tensors: equal for equal names, types, shapes and bits, and for nothing else."""
+"""Hashes. Those of tensors are equal for equal names, types, shapes and bits, and for nothing else."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,3 +15,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

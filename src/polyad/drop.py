@@ -223,13 +223,13 @@ def judge_of(
     return judge
 
 
-def work_of(place: Work | str | Path | None, budget: Budget | None) -> Work:
+def work_of(place: Work | str | Path | None, *, searches: bool) -> Work:
     """Where a run keeps what it has finished: a search needs a place, since its networks share most of their fits.
 
     A folder of its own goes when nobody holds it any more.
     """
     work = Work.at(place)
-    if budget is None or budget.drop is None or work.folder is not None:
+    if not searches or work.folder is not None:
         return work
     folder = mkdtemp(prefix="polyad-")
     work = Work(folder)

@@ -32,6 +32,10 @@ class CheckpointError(PolyadError):
     """A folder that cannot be written or read back."""
 
 
+class ExportError(PolyadError):
+    """A network that cannot be written for, or run by, another runtime."""
+
+
 class NumericalError(PolyadError):
     """Weights or inputs that are not finite."""
 

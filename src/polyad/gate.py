@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from polyad.layers import LayerSpec
+from polyad.pair_moments import Pairs
 from polyad.pairs import ROWS, output_rows, spacing
 from polyad.patches import sampled_blocks
-from polyad.records import Pairs
 
 ELEMENTS = 1 << 26
 """Of the patches that are held: 256 MiB of float32."""

@@ -9,7 +9,7 @@ TRIES = 20
 
 def symmetric(matrix: Tensor) -> Tensor:
     """The symmetric part."""
-    return (matrix + matrix.mT) / 2
+    return (matrix + matrix.mT).div_(2)
 
 
 def eigh_descending(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,12 +45,17 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
     return torch.cholesky_solve(right, root)
 
 
-def matrix_power(matrix: Tensor, exponent: float, floor: float = 1e-10) -> Tensor:
-    """Power of a positive semi-definite matrix, its eigenvalues lifted to `floor` times the largest one.
+def matrix_power(matrix: Tensor, exponent: float) -> Tensor:
+    """Power of a positive semi-definite matrix, safe where it is singular."""
+    return matrix_powers(matrix, exponent)[0]
+
+
+def matrix_powers(matrix: Tensor, *exponents: float, floor: float = 1e-10) -> list[Tensor]:
+    """Powers of a positive semi-definite matrix, its eigenvalues lifted to `floor` times the largest one.
 
     The lift makes negative powers safe where the matrix is singular; a zero matrix gives the identity.
     """
     values, vectors = eigh_descending(matrix)
     largest = values[..., :1]
     values = torch.where(largest > 0, values.clamp_min(floor * largest), torch.ones_like(values))
-    return (vectors * values.pow(exponent).unsqueeze(-2)) @ vectors.mT
+    return [(vectors * values.pow(exponent).unsqueeze(-2)) @ vectors.mT for exponent in exponents]

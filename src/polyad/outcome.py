@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from polyad.bench import Bench, Round
 from polyad.records import Rank, Record, Refusal
 
 
@@ -65,6 +66,25 @@ class Amount(Record):
         return self.after / self.before if self.before else 1.0
 
 
+class Latency(Amount):
+    """Nanoseconds of one pass before and after, measured in turn.
+
+    Attributes:
+        predicted: the share kept by the table of single layers, None where the plan was not made on this bench.
+        bench: where it was measured.
+        rounds: the solutions that were measured before, the last of them that of the plan.
+    """
+
+    predicted: float | None = None
+    bench: Bench
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def error(self) -> float | None:
+        """By how much of itself the prediction is off: above 0 where the network is faster than predicted."""
+        return None if self.predicted is None else self.predicted / self.kept - 1
+
+
 class CurvePoint(Record):
     """One network that a search for a drop has measured.
 
@@ -92,9 +112,9 @@ class CurvePoint(Record):
 class Report(Record):
     """All that is known about one compression: the report page and its JSON are two views of it.
 
-    `memory` is the peak of the activations of one sample, where the budget names it; `rule` is what the allocator's own
-    rule came to, such as the multiplier; `curve` are the networks that a search for a drop has measured;
-    `control` is the original after the same recovery, where that was asked for.
+    `memory` is the peak of the activations of one sample, `latency` what one pass takes, where the budget names them;
+    `rule` is what the allocator's own rule came to, such as the multiplier; `curve` are the networks that a search for
+    a drop has measured; `control` is the original after the same recovery, where that was asked for.
     """
 
     model: str
@@ -107,6 +127,7 @@ class Report(Record):
     macs: Amount
     bytes: Amount
     memory: Amount | None = None
+    latency: Latency | None = None
     sites: tuple[SiteReport, ...]
     refused: tuple[Refusal, ...]
     form_refusals: tuple[FormRefusal, ...] = ()

@@ -97,7 +97,8 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
         if here != there:
             shapes = f"{there.label} {there.weight_shape} in the plan, {here.label} {here.weight_shape} here"
             raise PlanError(f"{made_for} {name} differs ({shapes}).")
-        return choice.model_copy(update={"site": sites[name]})
+        site = sites[name].model_copy(update={"latency": choice.site.latency})  # measured, not traced
+        return choice.model_copy(update={"site": site})
 
     choices = tuple(map(on_this, plan.choices))
     if plan.params_before != trace.params:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from polyad.layers import LayerSpec
 from polyad.metrics.moments import noise_between, second_moment
+from polyad.pair_moments import Pairs
 from polyad.patches import sampled_blocks
-from polyad.records import Pairs, Site
+from polyad.records import Site
 
 ROWS = 1 << 16
 """Rows that are looked at by default: the positions of an image are much alike, and products of all of them would take

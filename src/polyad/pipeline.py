@@ -1,52 +1,38 @@
 """The whole story on one screen: a real network in, a smaller real network out."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from torch import nn
 
-from polyad.allocators.allocate import allocate, check_limits, check_reachable, with_floor, within_memory
 from polyad.allocators.base import ALLOCATORS
-from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
-from polyad.damages.assess import DEFAULT, assess
-from polyad.damages.base import DAMAGES, Ground
+from polyad.damages.assess import DEFAULT
+from polyad.damages.base import DAMAGES
+from polyad.deciding import Decision
 from polyad.decompositions.base import FORMS
-from polyad.drop import judge_of, least_share, work_of
-from polyad.errors import BudgetError, ModelError
+from polyad.drop import work_of
+from polyad.errors import BudgetError
 from polyad.evaluation import evaluate
-from polyad.expand import Expanded, expand, expand_as, in_use, redo
-from polyad.gather import gather
+from polyad.latency import latency_of
 from polyad.lessons import learn, lesson
+from polyad.looking import Observed, look, with_expansions_in_use
 from polyad.metrics import METRICS
-from polyad.outcome import CurvePoint, Report
-from polyad.overrides import check_fixed, ignoring, replayed
-from polyad.peaks import peaks_of, with_peaks
+from polyad.outcome import Report
+from polyad.overrides import replayed
+from polyad.peaks import peaks_of
 from polyad.progress import Progress, silent
-from polyad.propose import outline, propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import Plan, Statistics, Trace
+from polyad.records import Plan
 from polyad.recovery.base import RECOVERIES
 from polyad.report.collect import Evidence, collect
+from polyad.runtimes.base import RUNTIMES
 from polyad.settings import Options, Settings
-from polyad.sites import stacked, stacked_as
-from polyad.splits import Call, hold_out
 from polyad.stopwatch import Stopwatch
-from polyad.trace import trace
-from polyad.work import NOTHING_KEPT, Work
-
-OUTLINE_MARGIN = 0.05
-"""How far a budget may lie below what the outline of the menu promises before it is refused without a menu."""
-
-SEARCHED_WITH = "statistics"
-"""Recovery of the networks that a search for a drop makes, where any is wanted: the quick one."""
-
-HELD_OUT = 0.2
-"""Share of the calibration samples that no fit sees."""
+from polyad.work import Work
 
 
 @dataclass(frozen=True)
@@ -56,17 +42,6 @@ class Result:
     model: nn.Module
     plan: Plan
     report: Report
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A network that has been expanded, traced and observed: what deciding and fitting work on."""
-
-    expanded: Expanded
-    trace: Trace
-    statistics: Mapping[str, Statistics]
-    fitted: Sequence[Batch | Call]
-    held_out: Sequence[Batch]
 
 
 def plan(
@@ -89,9 +64,10 @@ def plan(
         validation, work: as for `compress`.
         options: the fields of `Settings`.
     """
-    settings, work = settings_of(**options), work_of(work, budget)
+    settings = settings_of(**options)
+    work = work_of(work, searches=_searches(budget, settings))
     seen = look(model, data, settings, budget=budget, work=work, progress=progress)
-    return _decide(model, seen, budget, settings, validation, work=work, progress=progress)[0]
+    return Decision(model, seen, settings, work, progress).plan(budget, validation)[0]
 
 
 def compress(
@@ -129,7 +105,8 @@ def compress(
     """
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
-    settings, work, clock = settings_of(**options), work_of(work, budget), Stopwatch()
+    settings, clock = settings_of(**options), Stopwatch()
+    work = work_of(work, searches=_searches(budget, settings))
     with clock("trace and observe"):
         wanted = None if plan else budget
         seen = look(model, data, settings, budget=wanted, plan=plan, work=work, progress=progress)
@@ -140,11 +117,11 @@ def compress(
             before = evaluate(model, judged, reference=model)
     if plan is None:
         with clock("propose and allocate"):
-            plan, curve = _decide(model, seen, budget, settings, validation, work=work, progress=progress)  # type: ignore[arg-type]
+            plan, curve = Decision(model, seen, settings, work, progress).plan(budget, validation)  # type: ignore[arg-type]
     plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
-    student = rebuild(_with_expansions_in_use(model, plan), fitted)
+    student = rebuild(with_expansions_in_use(model, plan), fitted)
     with clock("recover"):
         notes = learn(
             lesson(
@@ -162,10 +139,15 @@ def compress(
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
-    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
-    measured = {"before": before, "after": after, "memory": memory, "curve": curve, "seconds": clock.seconds}
+    costs, missed = _costs(model, student, plan, seen, settings)
+    measured = {**costs, "before": before, "after": after, "curve": curve, "seconds": clock.seconds}
     evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
-    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *exceeded), **measured))
+    return Result(student, plan, collect(evidence, settings, recovered=(*notes, *missed), **measured))
+
+
+def _searches(budget: Budget | None, settings: Settings) -> bool:
+    """Whether several networks are made before one is chosen."""
+    return settings.finalists > 1 or (budget is not None and budget.drop is not None)
 
 
 def settings_of(**options: Unpack[Options]) -> Settings:
@@ -176,6 +158,7 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     """
     settings = Settings(**options)  # type: ignore[arg-type]
     chosen = (
+        (RUNTIMES, settings.runtime),
         (METRICS, settings.metric),
         (DAMAGES, settings.damage or DEFAULT),
         (ALLOCATORS, settings.allocator),
@@ -187,94 +170,10 @@ def settings_of(**options: Unpack[Options]) -> Settings:
     return settings
 
 
-def look(
-    model: nn.Module,
-    data: Any,
-    settings: Settings,
-    *,
-    budget: Budget | None = None,
-    plan: Plan | None = None,
-    work: Work = NOTHING_KEPT,
-    progress: Progress = silent,
-) -> Observed:
-    """Expand and trace a network and observe its sites; a budget far out of reach is refused in between.
-
-    With a plan its expansions are done again, and no others.
-    """
-    if callable(data) and not isinstance(data, nn.Module):
-        fitted, held_out = [Call(data)], []
-    else:
-        fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
-    example = fitted[0].take(2)
-    expanded = expand(model, example, settings.split) if plan is None else expand_as(model, example, plan)
-    found = ignoring(trace_expanded(expanded, example), settings.ignore)
-    found = stacked(found, settings.stack) if plan is None else stacked_as(found, plan)
-    check_fixed(found, settings.fixed)
-    if budget is not None:
-        check_limits(settings.allocator, budget)
-        rough = outline(expanded.model, found, settings)
-        rough = rough if budget.memory is None else within_memory(with_peaks(expanded.model, rough, example), budget)
-        check_reachable(rough, budget, margin=OUTLINE_MARGIN)
-    metric = METRICS[plan.metric if plan else settings.metric]
-    weighs = plan is None and DAMAGES[settings.damage or DEFAULT].needs_curvature
-    statistics = gather(
-        expanded.model,
-        found.sites,
-        fitted,
-        held_out,
-        curvature=metric.needs_curvature or weighs,
-        seed=settings.seed,
-        memory=settings.memory,
-        work=work,
-        progress=progress,
-    )
-    return Observed(expanded, found, statistics, fitted, held_out)
-
-
-def trace_expanded(expanded: Expanded, example: Batch | Call) -> Trace:
-    """The trace of an expanded network, with the modules that could not be expanded among what is refused."""
-    try:
-        return expanded.complete(trace(expanded.model, example))
-    except ModelError as error:
-        reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in expanded.refused)
-        raise ModelError(f"{error} {reasons}." if reasons else str(error)) from None
-
-
-def _decide(
-    model: nn.Module,
-    seen: Observed,
-    budget: Budget,
-    settings: Settings,
-    validation: Any,
-    *,
-    work: Work,
-    progress: Progress,
-) -> tuple[Plan, tuple[CurvePoint, ...]]:
-    """The plan of a budget; with a drop the one that a search finds, and what it measured."""
-
-    def make(plan: Plan) -> nn.Module:
-        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
-        student = rebuild(_with_expansions_in_use(model, plan), fitted)
-        lesson_of = lesson(student, seen.expanded.model, plan, (seen.fitted, seen.held_out), progress=silent)
-        learn(lesson_of, "none" if settings.recover == "none" else SEARCHED_WITH)
-        return student
-
-    judge = None if budget.drop is None else judge_of(model, validation, make, work)
-    menu = propose(seen.expanded.model, seen.trace, seen.statistics, settings, progress=progress, work=work)
-    batches = [batch for batch in (*seen.held_out, *seen.fitted) if isinstance(batch, Batch)]
-    menu = assess(menu, settings.damage, Ground(seen.expanded.model, seen.statistics, batches, work, progress))
-    menu = ALLOCATORS[settings.allocator].prepare(seen.expanded.model, with_floor(menu, settings.floor))
-    if budget.memory is not None:
-        menu = with_peaks(seen.expanded.model, menu, seen.fitted[0])
-
-    def decide(wanted: Budget) -> Plan:
-        found = allocate(menu, wanted, allocator=settings.allocator, refused=seen.trace.refused)
-        return found.model_copy(update={"expanded": dict(seen.expanded.names)})
-
-    return (decide(budget), ()) if judge is None else least_share(menu, budget, decide, judge)
-
-
-def _with_expansions_in_use(model: nn.Module, plan: Plan) -> nn.Module:
-    """The original with those modules expanded in which the plan replaces something."""
-    steps = in_use(plan)
-    return redo(deepcopy(model), steps) if steps else model
+def _costs(
+    model: nn.Module, student: nn.Module, plan: Plan, seen: Observed, settings: Settings
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the budget names and only the finished network shows, and notes where that misses its limit."""
+    memory, exceeded = peaks_of(model, student, plan.budget, seen.fitted[0])
+    latency, late = latency_of(model, student, plan, settings, seen.fitted)
+    return {"memory": memory, "latency": latency}, (*exceeded, *late)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from polyad.bare import seeded
 from polyad.cost import check_rank
 from polyad.decompositions.base import FORMS
 from polyad.errors import PlanError
@@ -20,8 +21,8 @@ from polyad.solvers import fit_once, problems
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Work
 
-FINAL_STEPS = 300
-"""L-BFGS iterations of a chosen rank."""
+FINAL_STEPS = 600
+"""L-BFGS iterations that a chosen rank may take; most forms end by themselves long before."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,16 @@ def swap(model: nn.Module, choices: Sequence[Choice]) -> None:
             check_fits(model, choice)
             for name, module in zip(choice.site.modules, _skeletons(model, choice), strict=True):
                 _put(model, choice, name, module)
+
+
+def untrained(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of the network in the shape of a plan, with weights of no meaning in what is replaced: enough to time."""
+    student = deepcopy(model)
+    swap(student, plan.choices)
+    for choice in plan.choices:
+        for name in () if choice.dense else choice.site.modules:
+            seeded(student.get_submodule(name))
+    return student
 
 
 def check_fits(model: nn.Module, choice: Choice) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from polyad.bench import Timed
 from polyad.layers import LayerSpec, Size
 from polyad.steps import Step
 from polyad.storage import itemsize
@@ -43,6 +44,7 @@ class Site(Record):
         dtype: of its weight, as in "float32".
         runs: spatial sizes of its inputs (the positions in front of the last axis for a linear layer), one sample.
         norm_behind: the batch norm that alone consumes its output, or None.
+        latency: nanoseconds of all its runs in one pass, where a budget asks for it; else 0.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Site(Record):
     aliases: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     norm_behind: str | None = None
+    latency: int = 0
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -134,28 +137,6 @@ class Statistics:
     curvature: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Moments of what a site sees in a compressed network, and of what the original layer lacks on it, per group.
-
-    Attributes:
-        count: number of patches (rows).
-        mean: (groups, n) float64, E[x] of what it sees there.
-        moment: (groups, n, n), E[x x'].
-        lack: (groups, out), E[e], e what is wanted of its output less what the original layer makes of x.
-        cross: (groups, out, n), E[e x'].
-        energy: (groups, out), E[e^2]; noise: as in `Statistics`.
-    """
-
-    count: int
-    mean: Tensor
-    moment: Tensor
-    lack: Tensor
-    cross: Tensor
-    energy: Tensor
-    noise: Tensor | None = None
-
-
 class Preprocessing(Record):
     """How pixels become inputs: resize the shorter side and crop the middle to `size` (height, width) where one is
     given, scale to [0, 1], subtract `mean`, divide by `std` (one value per channel, or one for all). How text does: by
@@ -179,6 +160,7 @@ class Candidate(Record):
         nats: what the curvature of the network predicts for the divergence of its outputs, where gradients are known.
         bytes: on disk.
         memory: the peak of the network's activations while the site runs, where a budget asks for it.
+        latency: nanoseconds, where a budget asks for it.
     """
 
     site: str
@@ -190,6 +172,7 @@ class Candidate(Record):
     damage: float
     bytes: int = 0
     memory: int = 0
+    latency: int = 0
     held_out: float | None = None
     nats: float | None = None
 
@@ -204,7 +187,8 @@ class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
     `params`, `macs` and `bytes` are those of the whole network; `metric` is the norm of the fits, `damage` what damages
-    are. `memory` is the peak of activations where a budget asks for it, `memory_elsewhere` that while no site runs.
+    are. `memory` is the peak of activations where a budget asks for it, `memory_elsewhere` that while no site runs,
+    `latency` the nanoseconds of one pass where a budget asks for it.
     `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
     """
 
@@ -216,6 +200,7 @@ class Menu:
     bytes: int = 0
     memory: int = 0
     memory_elsewhere: int = 0
+    latency: int = 0
     suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     damage: str = "relative"
 
@@ -235,6 +220,7 @@ class Choice(Record):
     damage: float
     why: str
     bytes: int = 0
+    latency: int = 0
 
     @property
     def dense(self) -> bool:
@@ -245,8 +231,9 @@ class Plan(Record):
     """One choice per site: can be printed, saved as JSON, edited by hand and replayed.
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
-    `expanded` are the modules, by name and in order, in whose expansions sites lie; `rule` is what the allocator's own
-    rule came to, such as the multiplier.
+    `timed` is where and what latencies were measured, where the budget names one; `expanded` are the modules, by name
+    and in order, in whose expansions sites lie; `rule` is what the allocator's own rule came to, such as the
+    multiplier.
     """
 
     version: int = PLAN_VERSION
@@ -261,6 +248,7 @@ class Plan(Record):
     params_before: int
     macs_before: int
     bytes_before: int = 0
+    timed: Timed | None = None
     rule: str = ""
 
     @property
@@ -278,6 +266,11 @@ class Plan(Record):
         """Of the whole network on disk, after."""
         return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices)
 
+    @property
+    def latency(self) -> int:
+        """Predicted nanoseconds of one pass, after; 0 where none were measured."""
+        return self.timed.before + sum(c.latency - c.site.latency for c in self.choices) if self.timed else 0
+
     def __str__(self) -> str:
         rows = [f"{'site':30} {'form':12} {'rank':>10} {'params kept':>12} {'macs kept':>10} {'damage':>8}"]
         for c in self.choices:
@@ -292,6 +285,8 @@ class Plan(Record):
         )
         if self.rule:
             rows.append(f"{self.allocator}: {self.rule}")
+        if self.timed:
+            rows += self.timed.lines(self.latency)
         return "\n".join(rows)
 
 

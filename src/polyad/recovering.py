@@ -12,7 +12,8 @@ from polyad.errors import DataError
 from polyad.evaluation import evaluate
 from polyad.expand import expand_as
 from polyad.lessons import learn, lesson
-from polyad.pipeline import HELD_OUT, Result
+from polyad.looking import HELD_OUT
+from polyad.pipeline import Result
 from polyad.progress import Progress, silent
 from polyad.rebuild import check_fits
 from polyad.recovery.base import RECOVERIES

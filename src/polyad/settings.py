@@ -31,6 +31,8 @@ class Training(Record):
             softmax, or ("auto") logits for classes and the divergence for tokens.
         temperature: of that softmax.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
+        blocks: names of modules that a reconstruction takes as blocks, or patterns as in `Settings.ignore`; the others
+            it finds.
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
@@ -55,6 +57,7 @@ class Training(Record):
     match: str = "auto"
     temperature: float = 1.0
     labels: float = 0.5
+    blocks: tuple[str, ...] = ()
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False
@@ -97,6 +100,7 @@ class Options(TypedDict, total=False):
     damage: str | None
     allocator: str
     floor: float
+    finalists: int
     recover: str
     samples: int
     round_to: int
@@ -105,6 +109,9 @@ class Options(TypedDict, total=False):
     stack: Sequence[str]
     split: Mapping[str, int | tuple[int, ...]]
     memory: int | None
+    runtime: str
+    threads: int | None
+    latency_batch: int
     seed: int
     training: Training
 
@@ -119,6 +126,7 @@ class Settings(Record):
         damage: what makes the errors of different layers comparable (`polyad damages`); by default what `assess` says.
         allocator: how the budget is spent.
         floor: the least share of a layer's parameters that is kept, from 0 to 1.
+        finalists: how many plans, made by weighing damages differently, are compared as whole networks (1 to 8).
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
         round_to: ranks are multiples of this.
@@ -130,6 +138,9 @@ class Settings(Record):
             `ignore` -> how many equal parts, or the size of each.
         memory: bytes that the statistics of the layers may take at once, what goes beyond it lying on disk; no limit by
             default. The result does not depend on it.
+        runtime: what runs the network where a budget names its latency (`polyad runtimes`).
+        threads: that the runtime takes; as many as PyTorch does by default.
+        latency_batch: samples in one pass whose latency is measured.
         seed: of everything random.
         training: how recovery levels that train go about it.
     """
@@ -139,6 +150,7 @@ class Settings(Record):
     damage: str | None = None
     allocator: str = "knapsack"
     floor: float = 0.0
+    finalists: int = 1
     recover: str = "statistics"
     samples: int = 256
     round_to: int = 1
@@ -147,11 +159,19 @@ class Settings(Record):
     stack: tuple[str, ...] = ()
     split: dict[str, int | tuple[int, ...]] = {}
     memory: int | None = None
+    runtime: str = "eager"
+    threads: int | None = None
+    latency_batch: int = 1
     seed: int = 0
     training: Training = Training()
 
     def model_post_init(self, context: object) -> None:
         if not 0 <= self.floor <= 1:
             raise BudgetError(f"floor={self.floor} is no share: give a number from 0 to 1, such as floor=0.05.")
+        if self.finalists < 1:
+            raise BudgetError(f"finalists={self.finalists} compares nothing: give 1 for the plan alone, up to 8.")
         if self.memory is not None and self.memory <= 0:
             raise BudgetError(f"memory={self.memory} is no amount of memory: give bytes, such as 4_000_000_000.")
+        for name in ("threads", "latency_batch"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise BudgetError(f"{name}={number} is too few: give a whole number from 1 on.")

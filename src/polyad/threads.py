@@ -18,10 +18,10 @@ B = TypeVar("B")
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread inside, so that results are the same bits on any number of them."""
+def on_threads(number: int) -> Iterator[None]:
+    """PyTorch on so many threads inside; results that have to be the same bits anywhere are computed on one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

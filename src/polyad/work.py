@@ -26,7 +26,7 @@ from polyad.digests import digest
 from polyad.errors import CheckpointError
 from polyad.folders import check_place
 
-VERSION = 1
+VERSION = 2
 """Raised when the same content gives another piece of work: another solver, other fields."""
 
 SUFFIX, DRAFT = ".safetensors", ".part"

@@ -23,6 +23,8 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         UnknownNameError: no such allocator.
     """
     menu = within_memory(menu, budget)
+    if budget.latency is not None and not menu.latency:
+        raise BudgetError("A budget of latency needs the menu to know its latencies: price it with `Latencies` first.")
     check_reachable(menu, budget)
     own = {unit: limit - menu.fixed(unit) for unit, limit in budget.limits(_totals(menu)).items()}
     chosen = check_limits(allocator, budget)
@@ -118,7 +120,7 @@ def smallest_damage(menu: Menu) -> Selection:
 
 
 def _totals(menu: Menu) -> dict[str, int]:
-    return {unit: getattr(menu, unit) for unit in SUMS}
+    return {unit: getattr(menu, unit) for unit in SUMS if unit != "latency" or menu.latency}
 
 
 def _binding(menu: Menu, budget: Budget, own: Mapping[str, int]) -> str:
@@ -146,6 +148,7 @@ def _choice(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> Cho
         params=taken.params,
         macs=taken.macs,
         bytes=taken.bytes,
+        latency=taken.latency,
         damage=taken.damage,
         why=_why(site, taken, options),
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from polyad.cli import options as o
+from polyad.cli.lists import add_lists
 from polyad.cli.shared import choices, training, with_options
 from polyad.errors import PolyadError, notes_of
 
@@ -49,9 +50,7 @@ def demo(
 def inspect(
     model: o.Model,
     weights: o.Weights = None,
-    input_size: Annotated[
-        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
-    ] = None,
+    input_size: o.InputSize = None,
     forms: Annotated[
         str | None,
         typer.Option(
@@ -190,9 +189,9 @@ def benchmark(
     original: o.Original = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one run.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=3, help="Timed runs of each network, in turn.")] = 30,
-    input_size: Annotated[
-        str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
-    ] = None,
+    runtime: o.Runtime = "eager",
+    threads: o.Threads = None,
+    input_size: o.InputSize = None,
     plugin: o.Plugin = None,
     as_json: o.Json = False,
 ) -> None:
@@ -203,6 +202,26 @@ def benchmark(
     options = locals()
     del options["plugin"]
     _answer("benchmark", **options)
+
+
+@app.command()
+def export(
+    model: o.Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="New file.", show_default=False)],
+    format: Annotated[str, typer.Option("--format", "--to", help="onnx or pt2; see `polyad formats`.")] = "onnx",
+    weights: o.Weights = None,
+    original: o.Original = None,
+    input_size: o.InputSize = None,
+    plugin: o.Plugin = None,
+    as_json: o.Json = False,
+) -> None:
+    """A network as a file for other runtimes, kept only if it computes there what PyTorch computes.
+
+    Example: polyad export small --format onnx --out small.onnx
+    """
+    options = locals()
+    del options["plugin"]
+    _answer("export", **options)
 
 
 @app.command()
@@ -233,12 +252,6 @@ def forms(
 
 
 @app.command()
-def allocators(as_json: o.Json = False) -> None:
-    """The ways to spend a budget."""
-    _answer("listing", what="allocators", as_json=as_json)
-
-
-@app.command()
 def presets(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="One preset: its settings and what differs from the paper.")
@@ -255,22 +268,7 @@ def presets(
         _answer("presets", name=name, as_json=as_json)
 
 
-@app.command()
-def metrics(as_json: o.Json = False) -> None:
-    """The norms in which an error can count."""
-    _answer("listing", what="metrics", as_json=as_json)
-
-
-@app.command()
-def damages(as_json: o.Json = False) -> None:
-    """What makes the errors of different layers comparable, so that they can be added up."""
-    _answer("listing", what="damages", as_json=as_json)
-
-
-@app.command()
-def zoo(as_json: o.Json = False) -> None:
-    """The reference networks that come along."""
-    _answer("listing", what="zoo", as_json=as_json)
+add_lists(app, _answer)
 
 
 def main() -> None:

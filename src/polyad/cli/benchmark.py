@@ -15,6 +15,8 @@ def run(
     original: str | None,
     batch_size: int,
     runs: int,
+    runtime: str,
+    threads: int | None,
     input_size: str | None,
     as_json: bool,
 ) -> None:
@@ -22,7 +24,7 @@ def run(
     networks = {"network": source.module}
     if is_folder(model):
         networks["dense"] = build_model(source.spec).eval()  # its weights do not matter for the time
-    timings = benchmark(networks, example(source, input_size, batch_size), runs=runs)
+    timings = benchmark(networks, example(source, input_size, batch_size), runs=runs, runtime=runtime, threads=threads)
     found = {
         name: timing.model_dump() | {"params": parameters(networks[name]), "batch": batch_size}
         for name, timing in timings.items()

@@ -126,5 +126,7 @@ def summary(report: Report) -> dict[str, Any]:
     for name in ("params", "macs", "bytes", "memory"):
         if (amount := getattr(report, name)) is not None:
             found[name] = amount.model_dump() | {"kept": amount.kept}
+    if (latency := report.latency) is not None:
+        found["latency"] = latency.model_dump() | {"kept": latency.kept, "error": latency.error, "unit": "ns"}
     found |= report.model_dump(include={"before", "after", "control", "curve", "recovered", "seconds", "provenance"})
     return found

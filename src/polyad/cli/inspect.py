@@ -10,9 +10,9 @@ from polyad.cli.console import console, print_json, say
 from polyad.cli.opening import example, form_names, open_network
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.expand import Expanded, expand, parse_split
+from polyad.looking import trace_expanded
 from polyad.naming import inside
 from polyad.outcome import Amount
-from polyad.pipeline import trace_expanded
 from polyad.records import Site, Trace
 from polyad.sites import stacked
 

@@ -1,4 +1,4 @@
-"""`polyad forms | allocators | presets | metrics | damages | zoo`: what there is, one line each."""
+"""`polyad forms`, `polyad allocators` and their like: what there is of one kind, one line each."""
 
 from typing import Any
 
@@ -8,8 +8,10 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.cli.console import console, print_json, say
 from polyad.damages.base import DAMAGES
 from polyad.decompositions.base import FORMS
+from polyad.exporters.base import EXPORTERS
 from polyad.metrics import METRICS
 from polyad.presets import PRESETS
+from polyad.runtimes.base import RUNTIMES
 from polyad.zoo.base import ZOO
 
 FORMS_NOTE = (
@@ -43,6 +45,12 @@ def _rows(what: str) -> list[dict[str, Any]]:
     if what == "damages":
         judged = [DAMAGES[name] for name in DAMAGES]
         return [{"name": one.name, "summary": one.summary, "source": one.source} for one in judged]
+    if what == "runtimes":
+        ways = [RUNTIMES[name] for name in RUNTIMES]
+        return [{"name": one.name, "here": one.lacks() or one.version(), "summary": one.summary} for one in ways]
+    if what == "formats":
+        formats = [EXPORTERS[name] for name in EXPORTERS]
+        return [{"name": one.name, "suffix": one.suffix, "summary": one.summary} for one in formats]
     return [{"name": name, "summary": ZOO[name].summary, "source": ZOO[name].source} for name in ZOO]
 
 

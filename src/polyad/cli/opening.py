@@ -134,6 +134,7 @@ def chosen_settings(
     damage: str | None,
     allocator: str,
     floor: str | None = None,
+    finalists: int = 1,
     recover: str = "none",
     samples: int,
     round_to: int,
@@ -142,12 +143,16 @@ def chosen_settings(
     split: Sequence[str] | None,
     stack: Sequence[str] | None,
     memory: str | None = None,
+    runtime: str = "eager",
+    threads: int | None = None,
+    latency_batch: int = 1,
     seed: int,
     training: Training | None = None,
 ) -> Settings:
     """The settings behind the options, unknown names refused before any work."""
     return settings_of(
         forms=form_names(forms),
+        finalists=finalists,
         metric=metric,
         damage=damage,
         allocator=allocator,
@@ -160,6 +165,9 @@ def chosen_settings(
         split=parse_split(split or ()),
         stack=tuple(stack or ()),
         memory=None if memory is None else parse_memory(memory),
+        runtime=runtime,
+        threads=threads,
+        latency_batch=latency_batch,
         seed=seed,
         training=training or Training(),
     )

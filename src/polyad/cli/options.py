@@ -46,7 +46,8 @@ Budgets = Annotated[
     typer.Option(
         "--budget",
         metavar="UNIT=AMOUNT",
-        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations;"
+        help="What is KEPT: params=50%, macs=60%, params=120k, bytes=500kB on disk, memory=2MB of activations,"
+        " latency=60% or 3ms as measured;"
         " drop=0.5: what may be lost, in points of accuracy; repeat or join by commas.",
     ),
 ]
@@ -91,7 +92,20 @@ Floor = Annotated[
         help="The least share of a layer's parameters that is kept, such as 5%; against one destroyed layer.",
     ),
 ]
-LEVELS = "none, statistics, refit, distillation (no labels), finetune (labels too), or auto (as long as it pays)"
+Finalists = Annotated[
+    int,
+    typer.Option(
+        "--finalists",
+        min=1,
+        max=8,
+        metavar="N",
+        help="Plans that weigh damages differently, compared as whole networks by what they do to the outputs.",
+    ),
+]
+LEVELS = (
+    "none, statistics, refit, reconstruction, distillation (no labels), finetune (labels too), or auto (as long as it"
+    " pays)"
+)
 Recover = Annotated[str, typer.Option("--recover", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Level = Annotated[str, typer.Option("--level", metavar="LEVEL", help=f"Recovery: {LEVELS}.")]
 Samples = Annotated[
@@ -150,12 +164,26 @@ Memory = Annotated[
         " rest lies on disk. The result is the same.",
     ),
 ]
+Runtime = Annotated[
+    str,
+    typer.Option("--runtime", help="What runs the network whose latency is measured; see `polyad runtimes`."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads of the runtime; as many as PyTorch takes by default."),
+]
+LatencyBatch = Annotated[
+    int, typer.Option("--latency-batch", min=1, help="Samples in a pass whose latency the budget names.")
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the unfinished work in OUT.work that an interrupted run left.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Only JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no table.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.", show_default=False)]
+InputSize = Annotated[
+    str | None, typer.Option("--input", metavar="C,H,W", help="Shape of one input sample, or tokens in it.")
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
 TRAINING = "Levels that train"
 
@@ -178,6 +206,14 @@ Augment = Annotated[
     _of_training("--augment", "Images are varied by none, shift, flip (and shift), or auto: what they bear."),
 ]
 Checkpoint = Annotated[str | None, _of_training("--checkpoint", "Time between two checkpoints.", metavar="TIME")]
+Blocks = Annotated[
+    list[str] | None,
+    _of_training(
+        "--blocks",
+        "Modules that a reconstruction takes as blocks, as in --ignore; the others it finds.",
+        metavar="PATTERN",
+    ),
+]
 DenseControl = Annotated[
     bool, _of_training("--dense-control", "Also recover the original, to know what the recipe alone brings.")
 ]

@@ -21,6 +21,7 @@ KEYS = {
     "damage": "damage",
     "allocator": "allocator",
     "floor": "floor",
+    "finalists": "finalists",
     "recover": "recover",
     "samples": "samples",
     "round_to": "round_to",
@@ -41,12 +42,29 @@ KEYS = {
     "rate": "rate",
     "precision": "precision",
     "augment": "augment",
+    "blocks": "blocks",
     "dense_control": "dense_control",
     "memory": "memory",
+    "runtime": "runtime",
+    "threads": "threads",
+    "latency_batch": "latency_batch",
 }
 """What a recipe may hold -> the parameter of the command."""
 
-DECIDED = ("budget", "forms", "round_to", "allocator", "floor", "metric", "damage", "ignore", "fixed", "split", "stack")
+DECIDED = (
+    "budget",
+    "forms",
+    "round_to",
+    "allocator",
+    "floor",
+    "finalists",
+    "metric",
+    "damage",
+    "ignore",
+    "fixed",
+    "split",
+    "stack",
+)
 """What a plan has decided already."""
 
 

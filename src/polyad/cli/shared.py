@@ -17,6 +17,7 @@ def choices(
     damage: o.Damage = None,
     allocator: o.Allocator = "knapsack",
     floor: o.Floor = None,
+    finalists: o.Finalists = 1,
     samples: o.Samples = 256,
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,
@@ -30,6 +31,9 @@ def choices(
     batch_size: o.BatchSize = 100,
     seed: o.Seed = 0,
     memory: o.Memory = None,
+    runtime: o.Runtime = "eager",
+    threads: o.Threads = None,
+    latency_batch: o.LatencyBatch = 1,
     resume: o.Resume = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -46,6 +50,7 @@ def training(
     precision: o.Precision = None,
     augment: o.Augment = None,
     checkpoint: o.Checkpoint = None,
+    blocks: o.Blocks = None,
     dense_control: o.DenseControl = False,
 ) -> None:
     """What a recovery level that trains is told."""

@@ -11,7 +11,7 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 NAMES = {"train_batch": "batch"}
 """Options that are called otherwise than the field of `Training`."""
 
-OPTIONS = ("time", "epochs", "train_batch", "rate", "precision", "augment", "checkpoint", "dense_control")
+OPTIONS = ("time", "epochs", "train_batch", "rate", "precision", "augment", "checkpoint", "blocks", "dense_control")
 
 
 def training_of(options: dict[str, Any]) -> Training:

@@ -15,9 +15,10 @@ KINDS = {
     "fit": "{} fits",
     "trial": "{} evaluations",
     "training": "{} checkpoints of a training",
+    "block": "{} blocks",
 }
 
-LONG = ("menu", "fit", "training")
+LONG = ("menu", "fit", "training", "block")
 """Kinds that are worth keeping whatever ended the run."""
 
 

@@ -25,7 +25,7 @@ from polyad.records import DENSE, Candidate, Menu, Site, Statistics
 from polyad.replay import Replay
 from polyad.sites import weight_of
 from polyad.solvers import Problem, fit, identity, problems
-from polyad.solvers.problem import times
+from polyad.solvers.transform import times
 from polyad.threads import side_by_side
 from polyad.work import Piece, key_of
 

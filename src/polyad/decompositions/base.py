@@ -42,7 +42,8 @@ class Decomposition(ABC):
         own: what the letters are whose sizes belong to the form, as in {"g": "terms"}.
         on_request: variants that only their names bring onto a menu, an example of each, and what they are.
         default: whether the menu offers it where no forms are named.
-        start_is_optimal: whether `start` is the best fit in the plain norm.
+        start_is_optimal: whether `start` is the best fit in the plain norm; then, with a single rank, its first slices
+            along that rank are the starts of all smaller ranks (Eckart and Young 1936).
         additive: whether the weight is a sum of independent terms, so that a fit of rank r + s can start from one of r.
         many_optima: whether descents from different starts end in optima of different worth, so that several are tried.
         reorders: whether it sorts the outputs before it fits; then the last factor is their order (groups, out).

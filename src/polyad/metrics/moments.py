@@ -46,8 +46,9 @@ def second_moment(site: Site, moment: Tensor, mean: Tensor, shift: Tensor) -> Te
     if moment.dim() == 2:
         return moment  # of one-hot rows: diagonal, and left so
     if site.bias_may_move:
-        cross = mean.unsqueeze(-1) * shift.unsqueeze(-2)
-        moment = moment - cross - cross.mT + shift.unsqueeze(-1) * shift.unsqueeze(-2)
+        half = mean - shift / 2  # m s' + s m' - s s' = half s' + s half', of which two copies at a time are enough
+        moment = moment - half.unsqueeze(-1) * shift.unsqueeze(-2)
+        moment.sub_(shift.unsqueeze(-1) * half.unsqueeze(-2))
     return symmetric(moment)
 
 
@@ -59,15 +60,14 @@ def noise_between(first: Tensor, second: Tensor, share: float) -> Tensor:
         second: of the other half.
         share: of all samples in the first half.
     """
-    scale = _scale(share * first + (1 - share) * second)
-    return share * (1 - share) * _off_diagonal((first - second) * scale)
+    return share * (1 - share) * _off_diagonal(first - second, _scale(share * first + (1 - share) * second))
 
 
 def shrinkage(moment: Tensor, noise: Tensor | None) -> Tensor:
     """Weight (groups,) of the diagonal, from 0 to 1, for a moment (groups, n, n) with that noise."""
     if noise is None:
         return moment.new_full(moment.shape[:1], UNKNOWN)
-    energy = _off_diagonal(moment * _scale(moment))
+    energy = _off_diagonal(moment, _scale(moment))
     return torch.where(energy > 0, noise / energy.clamp_min(torch.finfo(energy.dtype).tiny), 0.0).clamp(0, 1)
 
 
@@ -76,8 +76,9 @@ def shrunk(moment: Tensor, weight: Tensor) -> Tensor:
     if moment.dim() == 2:
         return moment + _lift(moment)
     diagonal = moment.diagonal(dim1=-2, dim2=-1)
-    weight = weight.view(-1, 1, 1)
-    return (1 - weight) * moment + torch.diag_embed(weight.squeeze(-1) * diagonal + _lift(diagonal))
+    found = (1 - weight).view(-1, 1, 1) * moment
+    found.diagonal(dim1=-2, dim2=-1).add_(weight.unsqueeze(-1) * diagonal + _lift(diagonal))
+    return found
 
 
 def lifted(moment: Tensor) -> Tensor:
@@ -90,12 +91,12 @@ def _lift(diagonal: Tensor) -> Tensor:
 
 
 def _scale(moment: Tensor) -> Tensor:
-    """What makes correlations of a moment, (groups, n, n); 0 for what is always zero."""
+    """What makes correlations of the rows and columns of a moment, (groups, n); 0 for what is always zero."""
     diagonal = moment.diagonal(dim1=-2, dim2=-1)
-    root = torch.where(diagonal > FLOOR * diagonal.mean(-1, keepdim=True), diagonal, torch.inf).rsqrt()
-    return root.unsqueeze(-1) * root.unsqueeze(-2)
+    return torch.where(diagonal > FLOOR * diagonal.mean(-1, keepdim=True), diagonal, torch.inf).rsqrt()
 
 
-def _off_diagonal(matrix: Tensor) -> Tensor:
-    """Sum of squares (groups,) off the diagonal of (groups, n, n)."""
-    return matrix.square().sum((-2, -1)) - matrix.diagonal(dim1=-2, dim2=-1).square().sum(-1)
+def _off_diagonal(matrix: Tensor, scale: Tensor) -> Tensor:
+    """Sum of squares (groups,) off the diagonal of (groups, n, n), its rows and columns scaled by (groups, n)."""
+    squares = (matrix * scale.unsqueeze(-1)).mul_(scale.unsqueeze(-2)).square_()
+    return squares.sum((-2, -1)) - squares.diagonal(dim1=-2, dim2=-1).sum(-1)

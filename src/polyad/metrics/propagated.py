@@ -21,7 +21,8 @@ from torch import Tensor
 
 from polyad.linalg import eigh_descending
 from polyad.metrics.moments import lifted, second_moment, shrinkage, shrunk
-from polyad.records import Pairs, Site
+from polyad.pair_moments import Pairs
+from polyad.records import Site
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Tried, as shares of the mean eigenvalue of C."""

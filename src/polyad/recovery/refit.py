@@ -26,9 +26,10 @@ from polyad.followers import Follower, followers
 from polyad.gate import gated
 from polyad.lockstep import Meeting, walk
 from polyad.metrics.propagated import Regression, best_shift, output_error, propagated_norm
+from polyad.pair_moments import Pairs
 from polyad.pairs import ROWS, pairs_of
 from polyad.place import Place, State
-from polyad.records import Choice, Pairs
+from polyad.records import Choice
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
 from polyad.solvers import Problem, fit
 from polyad.splits import merged

@@ -59,8 +59,8 @@ def _method(report: Report) -> str:
         f" ranks chosen by `{report.allocator}`{rule} over `{report.damage}` damage,"
         f" recovery: `{report.recovery or 'none'}`.",
     ]
-    if report.recovered:
-        lines.append("\n".join(f"- {_plain(note)}" for note in report.recovered))
+    if notes := (*wording.latency_lines(report), *report.recovered):
+        lines.append("\n".join(f"- {_plain(note)}" for note in notes))
     if report.refused:
         left = "\n".join(f"- {_plain(refusal.name)}: {_plain(refusal.reason)}" for refusal in report.refused)
         lines.append(f"Layers that were left as they are:\n\n{left}")

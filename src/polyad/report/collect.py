@@ -11,13 +11,13 @@ from torch import nn
 from polyad.decompositions.base import FORMS
 from polyad.linalg import eigh_descending, matrix_power
 from polyad.metrics import METRICS
-from polyad.outcome import Amount, CurvePoint, Evaluation, FormRefusal, Report, SiteReport
+from polyad.outcome import Amount, CurvePoint, Evaluation, FormRefusal, Latency, Report, SiteReport
 from polyad.rebuild import Factorised
 from polyad.records import Choice, Plan, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import problems
-from polyad.solvers.problem import times
+from polyad.solvers.transform import times
 from polyad.storage import saved_bytes
 
 
@@ -42,10 +42,11 @@ def collect(
     after: Evaluation | None = None,
     seconds: Mapping[str, float] | None = None,
     memory: Amount | None = None,
+    latency: Latency | None = None,
     curve: tuple[CurvePoint, ...] = (),
 ) -> Report:
     """The report of one compression; `bytes` are those of the tensors that are saved, `memory` the peak of the
-    activations of one sample where it was asked for."""
+    activations of one sample and `latency` where they were asked for."""
     plan, fitted = evidence.plan, {site.choice.site.name: site for site in evidence.fitted}
     return Report(
         model=plan.model or type(evidence.model).__name__,
@@ -58,6 +59,7 @@ def collect(
         params=Amount(before=plan.params_before, after=plan.params),
         macs=Amount(before=plan.macs_before, after=plan.macs),
         memory=memory,
+        latency=latency,
         curve=curve,
         bytes=Amount(before=saved_bytes(evidence.model), after=saved_bytes(evidence.student)),
         sites=tuple(_row(evidence, choice, fitted.get(choice.site.name)) for choice in plan.choices),

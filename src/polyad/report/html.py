@@ -40,5 +40,5 @@ def _template() -> Template:
         "figure": wording.figure,
         "rank": wording.rank,
     }
-    environment.globals["headline"] = wording.headline
+    environment.globals |= {"headline": wording.headline, "latency_lines": wording.latency_lines}
     return environment.get_template("page.html.jinja")

@@ -26,7 +26,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_table(wording.CURVE_TITLES, wording.curve_rows(report)))
     console.print()
     rule = [f"{report.allocator}: {report.rule}"] if report.rule else []
-    for line in (*_refused(report.refused), *rule, *report.recovered):
+    for line in (*_refused(report.refused), *rule, *wording.latency_lines(report), *report.recovered):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(wording.headline(report), style="bold"), soft_wrap=True)
 

@@ -72,6 +72,26 @@ def size(number: int) -> str:
     return f"{number:,} bytes" if units[0] == "bytes" else f"{value:.3g} {units[0]}"
 
 
+def time(nanoseconds: int) -> str:
+    """1234567 -> "1.235 ms"."""
+    return f"{nanoseconds / 1e6:.3f} ms"
+
+
+def latency_lines(report: Report) -> list[str]:
+    """Where the latency was measured, how far the prediction was off, and each solution; empty where it was not."""
+    found = report.latency
+    if found is None:
+        return []
+    text = f"latency measured on {found.bench}: {percent(found.kept)} kept"
+    if found.predicted is not None and found.error is not None:
+        text += f"; the table of single layers predicted {percent(found.predicted)}, {signed(100 * found.error, 1)} %"
+    rounds = [
+        f"latency, round {at}: predicted {time(one.predicted)}, measured {time(one.measured)}"
+        for at, one in enumerate(found.rounds, 1)
+    ]
+    return [text, *rounds]
+
+
 def rank(chosen: Rank) -> str:
     """(8, 12) -> "8x12"; a dense layer has none."""
     return rank_text(chosen) if chosen else NONE
@@ -135,7 +155,7 @@ def difference_text(after: Evaluation) -> str:
 
 
 def cost_rows(report: Report) -> list[CostRow]:
-    """Parameters, MACs, bytes and, where it was asked for, memory; before and after."""
+    """Parameters, MACs, bytes and, where they were asked for, memory and latency; before and after."""
     named: list[tuple[str, Amount, Callable[[int], str]]] = [
         ("parameters", report.params, count),
         ("MACs for one sample", report.macs, count),
@@ -143,6 +163,8 @@ def cost_rows(report: Report) -> list[CostRow]:
     ]
     if report.memory is not None:
         named.append(("peak of activations", report.memory, size))
+    if report.latency is not None:
+        named.append(("latency", report.latency, time))
     return [
         CostRow(name, show(amount.before), show(amount.after), percent(amount.kept), percent(removed(amount)))
         for name, amount, show in named

@@ -14,7 +14,8 @@ from polyad.decompositions.base import Decomposition
 from polyad.linalg import eigh_descending
 from polyad.plain.hosvd import pad_to
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.problem import Problem, times
+from polyad.solvers.problem import Problem
+from polyad.solvers.transform import times
 
 
 def is_matrix_product(form: Decomposition, split: Elimination | None) -> bool:

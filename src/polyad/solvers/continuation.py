@@ -8,12 +8,15 @@ rises in a stage, the last price bounds the sum of squared norms of the terms.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 
 import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
 from polyad.plain.accelerated import accelerated
+from polyad.solvers.conditioning import conditionable, conditioned
 from polyad.solvers.descent import BRIEF
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem
@@ -25,6 +28,10 @@ PRICES = (1e-2, 1e-4, 1e-6)
 STAGE = 30
 """L-BFGS iterations that a stage needs at least; with fewer in all, and for forms that are no sums of rank-one terms,
 the last stages alone are gone through."""
+
+LONGEST, WORTHWHILE = 100, 0.01
+"""L-BFGS iterations after which a sum of terms has its coordinates chosen anew (conditioning.py), and the share of the
+error that so many of them have to gain for the last stage to go on."""
 
 CHEAPEST = 1e-11
 """Smallest price: below it rounding in the Gram matrix of the rows would count as information."""
@@ -65,12 +72,18 @@ def refined(
     """
     error = min(1.0, problem.relative(form.contracted(factors).reshape(problem.weight.shape)))
     stages = min(len(PRICES), max(1, steps // STAGE)) if form.term_letter else 1
+    each = min(LONGEST, steps // stages) if conditionable(form) else steps // stages
     shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
     if form.canonical and problem.matrix is None:
         found = in_plain_norm(form, sizes, problem, factors, steps)
-    for price in PRICES[-stages:]:
+    more = steps // each - stages if each else 0
+    for at, price in enumerate([*PRICES[-stages:], *PRICES[-1:] * more]):
         projection = Projection(form, split, problem, sizes, shapes, ridge=max(price * error, CHEAPEST))
-        found = projection.refine(rescaled(form, projection, found), steps // stages)
+        refine = partial(conditioned, projection) if conditionable(form) else projection.refine
+        before = error_of(form, problem, found) if at >= stages else inf
+        found = refine(rescaled(form, projection, found), each)
+        if at >= stages and error_of(form, problem, found) > (1 - WORTHWHILE) * before:
+            break
     return found
 
 

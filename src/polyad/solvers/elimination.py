@@ -26,7 +26,9 @@ class Elimination:
         position: of the output factor among the factors.
         outputs: its output letters.
         letters: the others, the rows of B.
+        inputs: the letters of the view that are not outputs, the columns of B.
         equation: einsum of the other factors, then the identities, to B (groups, *rows, *input modes).
+        own: the same without the identities, to the entries of B at which tied letters meet (groups, *rows, *others).
         tied: the letters that an identity ties.
         alone: positions of the other factors that all groups share.
         one: whether all groups share the output factor.
@@ -35,7 +37,9 @@ class Elimination:
     position: int
     outputs: str
     letters: str
+    inputs: str
     equation: str
+    own: str
     tied: str
     alone: tuple[bool, ...]
     one: bool
@@ -58,7 +62,9 @@ class Elimination:
         renamed = "".join(twin.get(letter, letter) for letter in rows)
         lead = "" if all(alone) else BATCH
         equation = f"{','.join(others + identities)}->{lead}{renamed}{modes}"
-        return cls(position, form.outputs, rows, equation, tied, alone, form.shared[position])
+        ones = ",".join([*others, *tied])
+        own = f"{ones}->{lead}{rows}{modes.translate(str.maketrans('', '', tied))}"
+        return cls(position, form.outputs, rows, modes, equation, own, tied, alone, form.shared[position])
 
     def rows(self, others: Sequence[Tensor], sizes: Mapping[str, int]) -> Tensor:
         """B (groups or 1, s, n) from the other factors."""
@@ -68,6 +74,11 @@ class Elimination:
         found = torch.einsum(self.equation, *tensors, *eyes)
         found = found.unsqueeze(0) if all(self.alone) else found
         return found.flatten(1, len(self.letters)).flatten(2)
+
+    def own_rows(self, others: Sequence[Tensor], sizes: Mapping[str, int]) -> Tensor:
+        """The entries (groups, s, m) of B that a tie does not make zero, where groups share no factor."""
+        ones = [others[0].new_ones(sizes[letter]) for letter in self.tied]
+        return torch.einsum(self.own, *others, *ones).flatten(1, len(self.letters)).flatten(2)
 
     def factor(self, form: Decomposition, solution: Tensor, shape: Sequence[int]) -> Tensor:
         """The output factor in its own layout from A (groups or 1, o, s); `shape` is that of the factor."""

@@ -1,8 +1,8 @@
 """Fit the factors of a form to a weight in a norm: `fit` at one rank, `fit_path` along rising ranks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import inf, isfinite, nan
 
 import torch
@@ -18,9 +18,10 @@ from polyad.solvers.continuation import compared, error_of, in_plain_norm, refin
 from polyad.solvers.descent import BRIEF, Descent
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.growth import grow, padded
-from polyad.solvers.problem import Problem, Whitened, along
+from polyad.solvers.problem import Problem, Whitened
 from polyad.solvers.search import LEAST_STEPS, PLAIN, best_start
-from polyad.threads import one_thread
+from polyad.solvers.transform import along
+from polyad.threads import on_threads
 
 INIT = "init"
 """Name of a start that was given."""
@@ -29,6 +30,7 @@ EXACT = 1e-12
 """Relative error below which there is nothing to refine."""
 
 elimination_of = cache(Elimination.of)
+Begin = Callable[[Rank], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Fit:
     start: str = PLAIN
 
 
-@one_thread()
+@on_threads(1)
 def fit(
     form: Decomposition,
     layer: LayerSpec,
@@ -75,7 +77,7 @@ def fit(
     return fit_path(form, layer, problem, [rank], steps=steps, brief=brief)[0]
 
 
-@one_thread()
+@on_threads(1)
 def fit_path(
     form: Decomposition,
     layer: LayerSpec,
@@ -92,6 +94,8 @@ def fit_path(
     """
     for rank in ranks:
         form.check(layer, rank)
+    if not ranks:
+        return []
     order = None
     problem, scale = problem.moderate
     if form.reorders:
@@ -100,9 +104,9 @@ def fit_path(
     elif problem.left is None and is_matrix_product(form, elimination_of(form)):
         return _closed(form, layer, problem, ranks, scale)
     view = problem.whitened(form, layer)
+    fit_one = partial(_compared_one, begin=_beginning(form, layer, view, ranks)) if brief else _fit_one
     fits, previous = [], None
     for rank in ranks:
-        fit_one = _compared_one if brief else _fit_one
         previous = fit_one(form, layer, view, rank, previous, steps)
         factors = form.balanced(layer, _scaled(_applied(form, view.undo, previous.factors), scale))
         fits.append(
@@ -174,14 +178,27 @@ def _bounded(form: Decomposition, layer: LayerSpec, view: Whitened, best: Fit, c
     return _measured(form, view, best.rank, bounded, best.start)
 
 
+def _beginning(form: Decomposition, layer: LayerSpec, view: Whitened, ranks: Sequence[Rank]) -> Begin:
+    """Rank -> the plain start; where starts are parts of each other all of them come from one decomposition."""
+    target, letters = view.target.float(), form.rank_letters(layer)
+    if not form.start_is_optimal or len(letters) != 1:
+        return lambda rank: [factor.double() for factor in form.start(target, rank)]
+    widest = form.start(target, max(ranks))
+
+    def part(factor: Tensor, names: str, size: int) -> Tensor:
+        return (factor.narrow(names.index(letters) + 1, 0, size) if letters in names else factor).double()
+
+    return lambda rank: [part(f, names, *rank) for f, names in zip(widest, form.letters, strict=True)]
+
+
 def _compared_one(
-    form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, previous: Fit | None, steps: int
+    form: Decomposition, layer: LayerSpec, view: Whitened, rank: Rank, previous: Fit | None, steps: int, *, begin: Begin
 ) -> Fit:
     """One descent, from the plain start or grown from the smaller rank, that ends where little is gained."""
     if previous is not None and form.additive:
         factors = grow(form, layer, view, previous.factors, rank)
     else:
-        factors = [factor.double() for factor in form.start(view.target.float(), rank)]
+        factors = begin(rank)
     start = _no_worse_than_zero(form, view, Fit(rank, tuple(factors), error_of(form, view.problem, factors)))
     found = start
     plain = view.problem.matrix is None and view.problem.left is None

@@ -21,29 +21,19 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.digests import digest
 from polyad.layers import LayerSpec
-from polyad.linalg import matrix_power, raised, symmetric
+from polyad.linalg import matrix_powers, raised, symmetric
 from polyad.metrics import Metric, held_out_norm
 from polyad.records import Site, Statistics
-
-WHITENING_FLOOR = 1e-4
-"""Modes are not whitened beyond this share of their strongest direction: a start, not the solution, depends on it."""
-
+from polyad.solvers.transform import WIDE, along, partial_sum, partial_trace, root_and_inverse, times, transform
 
 LIFT = 1e-12
 """What a norm is lifted by before it is whitened, relative to its mean eigenvalue."""
 
-WIDE = 1 << 26
-"""Bytes of a norm from which on only one view of it, a copy, is kept at a time."""
+HUGE = 1 << 29
+"""Bytes of a norm (8,192 inputs) from which on its views are of float32."""
 
 SMALLEST = 1e-6
 """A weight or norm whose largest entry lies between this and its inverse is left as it is."""
-
-
-def times(rows: Tensor, matrix: Tensor | None) -> Tensor:
-    """(groups, s, n) times the norm: a matrix (groups, n, n), a diagonal (groups, n), or None for the identity."""
-    if matrix is None:
-        return rows
-    return rows * matrix.unsqueeze(1) if matrix.dim() == 2 else rows @ matrix
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Problem:
     """Approximate `weight` in the norm of `matrix` and `left`.
 
     Attributes:
-        weight: (groups, out, n) float64.
+        weight: (groups, out, n) float64; all three float32 in views of huge norms.
         matrix: C (groups, n, n) float64, positive definite; (groups, n) where it is diagonal; None for the identity.
         left: G (groups, out, out) float64, positive definite; None for the identity.
     """
@@ -72,9 +62,14 @@ class Problem:
         C is lifted by what rounding may take from its smallest eigenvalues, or weights would grow where they are
         negative.
         """
-        matrix, left = (None if norm is None else norm.float() for norm in (self.matrix, self.left))
+        if self.weight.dtype == torch.float32:
+            return self
+        matrix, left = (
+            None if norm is None else norm.to(torch.float32, copy=True) for norm in (self.matrix, self.left)
+        )
         if matrix is not None and matrix.dim() == 3:
-            matrix = raised(matrix, torch.finfo(matrix.dtype).eps * matrix.abs().sum(-1).amax(-1))
+            rounding = torch.finfo(matrix.dtype).eps * torch.linalg.vector_norm(matrix, 1, -1).amax(-1, keepdim=True)
+            matrix.diagonal(dim1=-2, dim2=-1).add_(rounding)
         return Problem(self.weight.float(), matrix, left)
 
     @cached_property
@@ -139,7 +134,10 @@ class Problem:
             own = form.outputs if len(outputs) == 1 and form.outputs in single else None
             problem, undo = self._without_left(own, together=any(form.shared))
             found = _whiten(problem, modes, single, tuple(size for _, size in outputs), any(form.shared))
-            self._whitened[key] = Whitened(found.problem, found.shape, found.undo | undo)
+            huge = self.matrix is not None and self.matrix.nbytes > HUGE
+            view = found.problem.single if huge else found.problem
+            vars(view)["energy"] = self.energy  # the same in all coordinates, and long to find of a wide norm
+            self._whitened[key] = Whitened(view, found.shape, found.undo | undo)
         return self._whitened[key]
 
     def _without_left(self, letter: str | None, *, together: bool) -> tuple["Problem", dict[str, Tensor]]:
@@ -152,7 +150,7 @@ class Problem:
             return self, {}
         together = together and len(self.left) > 1
         left = self.left.mean(0, keepdim=True) if together else self.left
-        root, inverse = matrix_power(left, 0.5), matrix_power(left, -0.5)
+        root, inverse = matrix_powers(left, 0.5, -0.5)
         rest = symmetric(inverse @ self.left @ inverse) if together else None
         return Problem(root @ self.weight, self.matrix, rest), {letter: inverse}
 
@@ -220,12 +218,11 @@ def _whiten(
 ) -> Whitened:
     sizes = tuple(size for _, size in modes)
     shape = (*outputs, *sizes)
-    if problem.matrix is None:
+    if (matrix := problem.matrix) is None:
         return Whitened(problem, shape, {})
-    diagonal = problem.matrix.dim() == 2
+    diagonal = matrix.dim() == 2
     groups, out, n = problem.weight.shape
     weight = problem.weight.reshape(groups, out, *sizes)
-    matrix = problem.matrix
     if not diagonal:  # rounding of the transformations is not to leave negative eigenvalues
         matrix = raised(matrix, LIFT * matrix.diagonal(dim1=-2, dim2=-1).mean(-1))
     matrix = matrix.reshape(groups, *sizes * (1 if diagonal else 2))
@@ -233,39 +230,17 @@ def _whiten(
     for axis, (letter, _) in enumerate(modes):
         if letter not in single:
             continue
-        moment = (_partial_sum if diagonal else _partial_trace)(matrix, axis, len(modes))
+        moment = (partial_sum if diagonal else partial_trace)(matrix, axis, len(modes))
         moment = moment.mean(0, keepdim=True) if together else moment
-        root, inverse = _powers(moment, 0.5), _powers(moment, -0.5)
+        root, inverse = root_and_inverse(moment)
         weight = along(weight, root, axis + 2)
         if diagonal:
             matrix = along(matrix, inverse.square(), axis + 1)
         else:
-            matrix = along(along(matrix, inverse, axis + 1), inverse, axis + 1 + len(modes))
+            transform(matrix, inverse, axis + 1, len(modes))
         undo[letter] = inverse
     flat = matrix.reshape(groups, n) if diagonal else symmetric(matrix.reshape(groups, n, n))
     return Whitened(Problem(weight.flatten(2), flat, problem.left), shape, undo)
-
-
-def _partial_trace(matrix: Tensor, axis: int, count: int) -> Tensor:
-    """Moment of one mode (groups, size, size) of (groups, *modes, *modes), averaged over all the others."""
-    letters = "abcdefgh"[:count]
-    here = letters[axis]
-    total = torch.einsum(f"G{letters}{letters.replace(here, 'y')}->G{here}y", matrix)
-    return total / (matrix[0].numel() ** 0.5) * matrix.shape[axis + 1]
-
-
-def _partial_sum(diagonal: Tensor, axis: int, count: int) -> Tensor:
-    """The same (groups, size) of a diagonal (groups, *modes)."""
-    others = [at + 1 for at in range(count) if at != axis]
-    return diagonal.mean(others) if others else diagonal
-
-
-def _powers(moment: Tensor, exponent: float) -> Tensor:
-    """Power of a moment, a matrix or a diagonal."""
-    if moment.dim() == 3:
-        return matrix_power(moment, exponent, WHITENING_FLOOR)
-    largest = moment.amax(-1, keepdim=True)
-    return torch.where(largest > 0, moment.clamp_min(WHITENING_FLOOR * largest), torch.ones_like(moment)) ** exponent
 
 
 def _moderate(norm: Tensor | None) -> Tensor | None:
@@ -277,11 +252,3 @@ def _power_of_two(tensor: Tensor) -> float:
     """The power of two next to the largest entry; 1 where that is moderate, or zero."""
     largest = float(tensor.abs().max()) if tensor.numel() else 0.0
     return 1.0 if largest == 0 or SMALLEST < largest < 1 / SMALLEST else 2.0 ** round(log2(largest))
-
-
-def along(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply one axis of (groups, ...) by a symmetric matrix (groups or 1, size, size), or a diagonal (.., size)."""
-    moved = tensor.movedim(axis, -1)
-    shape = moved.shape
-    moved = times(moved.reshape(shape[0], -1, shape[-1]), matrix)
-    return moved.reshape(shape).movedim(-1, axis)

@@ -23,7 +23,8 @@ from polyad.decompositions.base import Decomposition
 from polyad.linalg import solve_positive
 from polyad.solvers.descent import THOROUGH, Patience, minimise
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.problem import Problem, times
+from polyad.solvers.problem import Problem
+from polyad.solvers.products import products
 
 RIDGE = 1e-7
 """Tikhonov term of the eliminated factor for rows of unit norm: keeps terms from growing while they cancel each
@@ -50,11 +51,11 @@ class Projection:
         shapes: Sequence[tuple[int, ...]],
         ridge: float = RIDGE,
     ) -> None:
-        self.form, self.split, self.problem, self.sizes, self.ridge = form, split, problem, sizes, ridge
+        self.form, self.split, self.problem, self.ridge = form, split, problem, ridge
         self.shapes = list(shapes)
         self.other_shapes = [shape for at, shape in enumerate(shapes) if at != split.position]
         self.weight = problem.weight
-        self.weighted = times(self.weight, problem.matrix)
+        self.products = products(split, problem, sizes, self._full_work)
         self.scale = max(problem.energy, torch.finfo(torch.float64).tiny)
 
     @cached_property
@@ -63,12 +64,16 @@ class Projection:
         matrix = self.problem.matrix
         if matrix is None:
             return self.weight.new_zeros(1, 1, 1)
-        largest = matrix.abs().amax(-1) if matrix.dim() == 2 else matrix.abs().sum(-1).amax(-1)
+        largest = matrix.abs().amax(-1) if matrix.dim() == 2 else torch.linalg.vector_norm(matrix, 1, -1).amax(-1)
         return torch.finfo(matrix.dtype).eps * largest.view(-1, 1, 1)
 
     @property
     def work(self) -> int:
         """Multiply-accumulates of the product with C in one evaluation."""
+        return self._full_work // self.products.share
+
+    @property
+    def _full_work(self) -> int:
         groups, out, n = self.weight.shape
         rows = prod(self.shapes[self.split.position][1:]) // out
         return groups * rows * n * (n if self.problem.matrix is not None and self.problem.matrix.dim() == 3 else 1)
@@ -81,24 +86,25 @@ class Projection:
     def value_and_gradients(self, others: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         """The relative error that the best output factor leaves (with the price of the ridge), and its gradients."""
         leaves = [factor.detach().to(self.weight.dtype).requires_grad_() for factor in others]
-        rows = self.split.rows(leaves, self.sizes)
+        rows = self.products.rows(leaves)
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
             value = self.problem.energy - (solution * overlap).sum()
-            gradient = 2 * (_gram_times(solution, weighted) - solution @ self.weighted)
+            gradient = self.products.residual(solution, weighted)  # in place from here: wide rows are large
             along = (gradient * unit).sum(-1, keepdim=True)
             if self.split.one:  # one scale for the rows of all groups
                 along = along.sum(0, keepdim=True)
-            gradient = scale * (gradient - along * weighted)
+            gradient.addcmul_(self.products.own(weighted), along, value=-1).mul_(scale * (-2 / self.scale))
             if len(rows) < len(gradient):  # rows that all groups share
                 gradient = gradient.sum(0, keepdim=True)
-        rows.backward(gradient / self.scale)
+            del unit, weighted
+        rows.backward(gradient)
         return float(value) / self.scale, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
-        rows = self.split.rows([factor.to(self.weight.dtype) for factor in others], self.sizes)
+        rows = self.products.rows([factor.to(self.weight.dtype) for factor in others])
         unit, weighted, scale = self._normalised(rows)
         solution, _ = self._solve(unit, weighted)
         factors = list(others)
@@ -111,25 +117,20 @@ class Projection:
 
         A row whose norm in C is rounding, since C sees nothing of it, has the scale 0 and takes no part.
         """
-        weighted = times(rows, self.problem.matrix)
-        squared = (rows * weighted).sum(-1, keepdim=True)
+        weighted = self.products.times_norm(rows)
+        squared = (rows * self.products.own(weighted)).sum(-1, keepdim=True)
         rounding = self.rounding * rows.square().sum(-1, keepdim=True)
         if self.split.one:
             squared, rounding = squared.sum(0, keepdim=True), rounding.sum(0, keepdim=True)
         seen = squared > rounding.clamp_min(torch.finfo(rows.dtype).tiny)
         scale = torch.where(seen, squared, torch.ones_like(squared)).rsqrt() * seen
-        return rows * scale, weighted * scale, scale
+        unit = rows * scale
+        return unit, unit if weighted is rows else weighted.mul_(scale), scale
 
     def _solve(self, unit: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
         """A' (groups or 1, s, out), and N = B C W'."""
-        gram, overlap = weighted @ unit.mT, weighted @ self.weight.mT
+        gram, overlap = self.products.gram(weighted, unit), self.products.overlap(weighted, unit)
         if self.split.one:
             gram, overlap = gram.sum(0, keepdim=True), overlap.sum(0, keepdim=True)
         gram.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
         return solve_positive(gram, overlap), overlap
-
-
-def _gram_times(a: Tensor, b: Tensor) -> Tensor:
-    """A A' B in the order with fewer operations, for A (..., s, o) and B (..., s, n)."""
-    rows, columns = a.shape[-2:]
-    return (a @ a.mT) @ b if rows < 2 * columns else a @ (a.mT @ b)

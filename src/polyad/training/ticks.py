@@ -28,6 +28,10 @@ class Ticks:
     def show(self, done: float, figure: float) -> None:
         """What lies behind, as a share, and the figure."""
         self.label.text = f"{self.name} {figure:.4g}"
+        self.advance(done)
+
+    def advance(self, done: float) -> None:
+        """What lies behind, as a share."""
         while self.at < int(done * COUNT) + 1:
             next(self.items, None)
             self.at += 1

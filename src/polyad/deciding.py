@@ -1,0 +1,113 @@
+"""Stages 3 and 4 as they are called: from what was observed to the plan of a budget, and the searches in between."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from polyad.allocators.allocate import allocate, with_floor
+from polyad.allocators.base import ALLOCATORS
+from polyad.batches import Batch
+from polyad.budget import Budget
+from polyad.damages.assess import assess
+from polyad.damages.base import Ground
+from polyad.drop import judge_of, least_share
+from polyad.evaluation import divergence, outputs
+from polyad.finalists import STEPS, WAYS, best_of, repriced
+from polyad.latency import Latencies, keep
+from polyad.lessons import learn, lesson
+from polyad.looking import Observed, with_expansions_in_use
+from polyad.outcome import CurvePoint
+from polyad.peaks import with_peaks
+from polyad.progress import Progress, silent
+from polyad.propose import propose
+from polyad.rebuild import FINAL_STEPS, factorise, rebuild, untrained
+from polyad.records import Menu, Plan
+from polyad.settings import Settings
+from polyad.work import Work
+
+SEARCHED_WITH = "statistics"
+"""Recovery of the networks that a search for a drop makes, where any is wanted: the quick one."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a plan is decided with.
+
+    Attributes:
+        model: the original network.
+        seen: what is known of it.
+        settings: forms, norm, damage, allocator.
+        work: where finished fits and measurements are kept and found.
+        progress: shows how far it is.
+    """
+
+    model: nn.Module
+    seen: Observed
+    settings: Settings
+    work: Work
+    progress: Progress
+
+    def plan(self, budget: Budget, validation: Any) -> tuple[Plan, tuple[CurvePoint, ...]]:
+        """The plan of a budget; with a drop the one that a search finds, and what it measured on validation data."""
+        judge = None if budget.drop is None else judge_of(self.model, validation, self._recovered, self.work)
+        menu = self._menu(budget)
+        if budget.latency is not None:
+            times = Latencies.of(self.model, menu, self.settings, self.seen.fitted, self.progress)
+            if judge is None:
+                return keep(times, budget, self._allocated, self._shape), ()
+            return least_share(times.menu(), budget, partial(times.solved, self._allocated), judge)
+        if judge is not None:
+            return least_share(menu, budget, partial(self._allocated, menu), judge)
+        return self._closest(menu, budget), ()
+
+    @property
+    def _batches(self) -> Sequence[Batch]:
+        """Calibration inputs, those first that no fit has seen; none where the data is a function."""
+        return [batch for batch in (*self.seen.held_out, *self.seen.fitted) if isinstance(batch, Batch)]
+
+    def _menu(self, budget: Budget) -> Menu:
+        """Fitted, and priced in all that the allocator and the budget ask for."""
+        model, settings = self.seen.expanded.model, self.settings
+        menu = propose(model, self.seen.trace, self.seen.statistics, settings, progress=self.progress, work=self.work)
+        ground = Ground(model, self.seen.statistics, self._batches, self.work, self.progress)
+        menu = assess(menu, settings.damage, ground)
+        menu = ALLOCATORS[settings.allocator].prepare(model, with_floor(menu, settings.floor))
+        return menu if budget.memory is None else with_peaks(model, menu, self.seen.fitted[0])
+
+    def _allocated(self, menu: Menu, budget: Budget) -> Plan:
+        found = allocate(menu, budget, allocator=self.settings.allocator, refused=self.seen.trace.refused)
+        return found.model_copy(update={"expanded": dict(self.seen.expanded.names)})
+
+    def _closest(self, menu: Menu, budget: Budget) -> Plan:
+        """Of the finalists, the plan whose network is closest to the original."""
+        if self.settings.finalists < 2 or not self._batches:
+            return self._allocated(menu, budget)
+        wanted = outputs(self.model, self._batches)
+
+        def apart(plan: Plan) -> float:
+            return divergence(wanted, outputs(self._made(plan, STEPS, silent), self._batches))
+
+        ways = WAYS[: self.settings.finalists]
+        return best_of([self._allocated(repriced(menu, way), budget) for way in ways], apart, self.progress)
+
+    def _made(self, plan: Plan, steps: int, progress: Progress) -> nn.Module:
+        """The network of a plan, not recovered."""
+        fitted = factorise(
+            self.seen.expanded.model, plan, self.seen.statistics, steps=steps, progress=progress, work=self.work
+        )
+        return rebuild(with_expansions_in_use(self.model, plan), fitted)
+
+    def _recovered(self, plan: Plan) -> nn.Module:
+        """The network of a plan that a search for a drop measures."""
+        student = self._made(plan, FINAL_STEPS, self.progress)
+        calibration = (self.seen.fitted, self.seen.held_out)
+        given = lesson(student, self.seen.expanded.model, plan, calibration, progress=silent)
+        learn(given, "none" if self.settings.recover == "none" else SEARCHED_WITH)
+        return student
+
+    def _shape(self, plan: Plan) -> nn.Module:
+        """A network that takes as long as that of the plan."""
+        return untrained(with_expansions_in_use(self.model, plan), plan)

@@ -1,0 +1,1 @@
+"""A compressed network for other runtimes; one file each."""

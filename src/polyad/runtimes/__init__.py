@@ -1,0 +1,1 @@
+"""What runs a network where its latency counts; one file each."""
