@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from polyad.batches import Batch, as_batch, outputs_tensor
+from polyad.batches import Batch, as_batch
 from polyad.errors import ExportError
 from polyad.exporters.base import EXPORTERS, check_installed
 from polyad.modes import evaluating
+from polyad.outputs import outputs_tensor
 
 TOLERANCE = 1e-4
 """Largest difference of the outputs, relative to the largest output."""

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from polyad.batches import Batch, outputs_tensor
+from polyad.batches import Batch
 from polyad.errors import ExportError
 from polyad.exporters.base import EXPORTERS, Exporter, Run
 from polyad.modes import evaluating, layer_by_layer
+from polyad.outputs import outputs_tensor
 
 
 def to_pt2(module: nn.Module, batch: Batch) -> bytes:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from polyad.batches import outputs_tensor
 from polyad.errors import PlanError
 from polyad.naming import inside, matches
+from polyad.outputs import outputs_tensor
 from polyad.records import Choice
 
 LEAST = 2

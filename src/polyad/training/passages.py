@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter, tree_map
 
-from polyad.batches import Batch, outputs_tensor, run_on
+from polyad.batches import Batch, run_on
 from polyad.digests import digest
 from polyad.errors import ModelError
 from polyad.modes import evaluating
+from polyad.outputs import outputs_tensor
 from polyad.paused import Paused
 from polyad.training.blocks import Block, Chain
 
