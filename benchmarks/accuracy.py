@@ -1,20 +1,9 @@
-"""Points lost at a budget, without labels and without training beyond `statistics`.
+"""A ResNet with calibration and test images of CIFAR-10, for benchmarks that compress it in one way or another."""
 
-    POLYAD_DATA=... python benchmarks/accuracy.py resnet20 resnet56 mobilenet_v2 side_by_side
-
-Calibration: 1,000 images of the training split (MobileNetV2: 256 of the sample). Every figure is against the dense
-network on the same test images; budgets on parameters are shares of those of the 3x3 convolutions. The test images are
-looked at once.
-"""
-
-import argparse
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from common import data_folder, write
+from common import data_folder
 from torch.utils.data import DataLoader
 
 import polyad
@@ -89,67 +78,3 @@ class Bench:
             "recovered": result.report.recovered,
             "seconds": round(seconds, 1),
         }
-
-
-def resnet20() -> Iterator[dict[str, Any]]:
-    for name, files in (("lossless", LOSSLESS), ("jpeg", JPEG)):
-        bench = Bench("resnet20", files, 1000)
-        for share in (0.5, 0.35, 0.25, 0.15):
-            yield {"data": name} | bench.run("params", share)
-
-
-def resnet56() -> Iterator[dict[str, Any]]:
-    for name, files in (("lossless", LOSSLESS), ("jpeg", JPEG)):
-        bench = Bench("resnet56", files, 1000)
-        for unit, share in (("macs", 0.5), ("macs", 0.35), ("params", 0.35)):
-            yield {"data": name} | bench.run(unit, share)
-
-
-def mobilenet_v2() -> Iterator[dict[str, Any]]:
-    """Calibrated on 256 images of the sample, tested on the other 744."""
-    files = ("imagenet1k_sample/imagenet1k_sample.npz",) * 2
-    bench = Bench("mobilenet_v2_folded", files, 256)
-    for unit, share in (("all params", 0.75), ("macs", 0.75)):
-        budget = {"all params": polyad.Budget(params=share), "macs": polyad.Budget(macs=share)}[unit]
-        bench.budget = lambda *_, budget=budget: budget  # type: ignore[method-assign]
-        yield {"data": "imagenet sample"} | bench.run(unit, share)
-
-
-def side_by_side() -> Iterator[dict[str, Any]]:
-    """One factor at a time on ResNet-20: norm, allocator, forms."""
-    bench = Bench("resnet20", LOSSLESS, 1000)
-    variants: list[dict[str, Any]] = [
-        {"metric": metric, "allocator": allocator}
-        for metric in ("weights", "inputs")
-        for allocator in ("uniform", "knapsack")
-    ]
-    variants += [{"forms": (form,)} for form in ("svd", "spatial_svd", "tucker2", "cp")]
-    variants += [{"forms": ("svd",), "metric": "weights", "allocator": "uniform"}, {"recover": "none"}]
-    for share in (0.5, 0.25):
-        for options in variants:
-            yield {"data": "lossless"} | bench.run("params", share, **options)
-
-
-SUITES = {"resnet20": resnet20, "resnet56": resnet56, "mobilenet_v2": mobilenet_v2, "side_by_side": side_by_side}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], default=list(SUITES))
-    parser.add_argument("--out", type=Path, help="folder of the JSON files (benchmarks/results)")
-    arguments = parser.parse_args()
-    for name in arguments.suites:
-        rows = []
-        for row in SUITES[name]():
-            rows.append(row)
-            options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
-            sys.stdout.write(
-                f"{row['network']} {row['data']} {row['budget']} {options}: {row['dense']} -> {row['accuracy']} "
-                f"({-row['lost']:+.2f} ± {row['standard_error']}), {row['seconds']} s\n"
-            )
-            sys.stdout.flush()
-        sys.stdout.write(f"written to {write(name, rows, SEED, arguments.out and arguments.out / f'{name}.json')}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,7 @@ results/presets_<network>.json as rows come.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from common import HERE, write
+from common import HERE, provenance, write
 from tested import Tested
 
 import polyad
@@ -130,6 +131,12 @@ def told(row: dict[str, Any]) -> str:
     return f"{head}: {'; '.join(tests)}, {row['seconds']} s\n"
 
 
+def earlier(folder: Path, network: str) -> list[dict[str, Any]]:
+    """The rows that are there."""
+    path = folder / f"presets_{network}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", choices=BUDGETS)
@@ -139,20 +146,22 @@ def main() -> None:
         "--ablate", nargs="*", default=("resnet20",), choices=BUDGETS, help="one factor at a time there"
     )
     parser.add_argument("--budgets", nargs="*", help="such as 'kernels 50%%'; all by default")
+    parser.add_argument("--add", action="store_true", help="to the rows that the files hold, each with its commit")
     parser.add_argument("--work", help="folder that keeps statistics and fits for a later call")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
     arguments = parser.parse_args()
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows = {name: earlier(arguments.out, name) if arguments.add else [] for name in arguments.networks}
+    commit = provenance(0)["commit"]
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
     ):
         for job in as_completed([pool.submit(measure, job) for job in jobs(arguments, arguments.work or folder)]):
-            row = job.result()
+            row = job.result() | {"commit": commit}
             name = row["network"]
-            rows.setdefault(name, []).append(row)
+            rows[name].append(row)
             sys.stdout.write(told(row))
             sys.stdout.flush()
             write(f"presets_{name}", rows[name], arguments.seeds, arguments.out / f"presets_{name}.json")

@@ -1,31 +1,50 @@
-"""Write docs/results.md from the JSON files of the benchmarks.
+"""Write docs/results.md from the JSON files of presets.py, recipe.py and observe.py.
 
 python benchmarks/table.py
 """
 
 import json
+from collections.abc import Iterable
+from statistics import mean, stdev
 from typing import Any
 
 from common import HERE
+from presets import ABLATED, AUTO, BUDGETS, VARIANTS
+
+Row = dict[str, Any]
 
 TITLES = {
-    "resnet20": "ResNet-20, share of the parameters of its 3x3 convolutions",
+    "resnet20": "ResNet-20",
     "resnet56": "ResNet-56",
+    "vdsr": "VDSR on Set5, decibels, mean of three scales",
+    "stories260k": "stories260K, per cent of perplexity",
     "mobilenet_v2": "MobileNetV2 (batch norm folded), on 744 images of an ImageNet sample",
-    "side_by_side": "Side by side: norm, allocator, forms (ResNet-20, lossless)",
+}
+UNITS = {"kernels": "parameters of the 3x3 convolutions", "params": "parameters", "macs": "MACs"}
+FIRST_TEST = {
+    "resnet20": "lossless",
+    "resnet56": "lossless",
+    "vdsr": "Set5",
+    "stories260k": "stories",
+    "mobilenet_v2": "sample",
 }
 
 INTRODUCTION = """# Results
 
-No labels and no training: calibration on unlabelled images, then `statistics` recovery. Every figure is a difference on
-the same test images; ± is the paired standard error. CIFAR-10 *lossless* are 1,017 original test images; *jpeg* are all
-10,000 as re-encoded JPEG, calibrated on re-encoded training images (a shifted domain, on which the dense networks lose
-about ten points). One draw of the calibration images (seed 0). The MobileNetV2 sample is for differences only, it is no
-ImageNet accuracy.
+What a network loses against the original on the same test samples: points of accuracy where nothing else is said,
+smaller is better, below zero is a gain. No labels and no training: 1,000 unlabelled calibration images (256 of the
+ImageNet sample), then `statistics` recovery for every method alike; `auto+refit` refits in sequence instead, `auto-1`
+does not compare whole networks. CIFAR-10 *lossless* are 1,017 original test images, *jpeg* all 10,000 re-encoded
+ones, on which the originals lose about ten points. ± is the paired standard error over the test samples of one draw
+of the calibration images; where there are several draws, their number and the standard deviation between them. The
+presets are the methods of papers as settings of Polyad, without the training that most of them go on with (`polyad
+presets`). "-" was not measured, "no" cannot give so little.
 
-This page is written by `benchmarks/table.py` from the files in `benchmarks/results/`, which `benchmarks/accuracy.py`
-and `benchmarks/observe.py` write.
+Written by `benchmarks/table.py` from what `benchmarks/presets.py`, `recipe.py` and `observe.py` have left in
+`benchmarks/results/`, where each row has its commit.
 """
+
+ORDER = ("auto+refit", "auto", "auto-1", *sorted(name for name in VARIANTS if "auto" not in name))
 
 
 def read(name: str) -> dict[str, Any] | None:
@@ -33,25 +52,90 @@ def read(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def section(name: str) -> list[str]:
-    """One suite as a heading, its provenance and a table."""
-    found = read(name)
-    if found is None:
-        return []
+def source(found: dict[str, Any]) -> str:
+    """Where figures come from, in a line."""
     where = found["provenance"]
     versions = ", ".join(f"{key} {value}" for key, value in where["versions"].items())
-    source = f"{where['machine']}; {versions}; commit {where['commit'][:12]}; {where['date']}"
-    lines = [f"## {TITLES[name]}", "", source, ""]
-    lines += ["| data | kept | options | dense | compressed | points | changed | params | MACs | forms | seconds |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|---|---|"]
-    for row in found["rows"]:
-        options = ", ".join(_option(key, value) for key, value in row["options"].items()) or "default"
-        forms = ", ".join(f"{form} {count}" for form, count in sorted(row["forms"].items()))
-        lines.append(
-            f"| {row['data']} | {row['budget']} | {options} | {row['dense']:.2f} | {row['accuracy']:.2f} |"
-            f" {-row['lost']:+.2f} ± {row['standard_error']:.2f} | {row['changed']:,} of {row['samples']:,} |"
-            f" {row['params_kept']:.1%} | {row['macs_kept']:.1%} | {forms} | {row['seconds']:.0f} |"
-        )
+    return f"Last rows: {where['machine']}; {versions}; {where['date']}."
+
+
+def title(budget: str) -> str:
+    unit, share = budget.split()
+    return f"{share} of the {UNITS[unit]}"
+
+
+def cell(rows: Iterable[Row], test: str) -> str:
+    """One draw with its standard error, or several with their deviation."""
+    rows = list(rows)
+    if not rows:
+        return "-"
+    if any("refused" in row for row in rows):
+        return "no"
+    lost = [row["tests"][test]["lost"] for row in rows]
+    if len(lost) > 1:
+        return f"{mean(lost):.1f} (sd {stdev(lost):.1f}, {len(lost)})"
+    error = rows[0]["tests"][test].get("standard_error")
+    return f"{lost[0]:.1f} ± {error:.1f}" if error is not None else f"{lost[0]:.2f}"
+
+
+def pivot(rows: list[Row], names: Iterable[str], budgets: Iterable[str], test: str) -> list[str]:
+    """Methods down, budgets across."""
+    budgets = [budget for budget in budgets if any(row["budget"] == budget for row in rows)]
+    lines = ["| | " + " | ".join(map(title, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
+    for name in names:
+        cells = [cell((r for r in rows if (r["preset"], r["budget"]) == (name, b)), test) for b in budgets]
+        if any(found != "-" for found in cells):
+            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def section(network: str) -> list[str]:
+    """All methods on one network; then one factor at a time, then calibration on other images, where there are rows."""
+    found = read(f"presets_{network}")
+    if found is None:
+        return []
+    budgets, test = [f"{unit} {share:.0%}" for unit, share in BUDGETS[network]], FIRST_TEST[network]
+    own = [row for row in found["rows"] if row["calibration"] == "lossless"]
+    lines = [f"## {TITLES[network]}", "", source(found), "", *pivot(own, ORDER, budgets, test)]
+    if network.startswith("resnet"):
+        lines += [f"### {TITLES[network]}, the same networks on the JPEG test images", ""]
+        lines += pivot(own, ORDER, budgets, "jpeg")
+    ablated = [name for name in VARIANTS if ":" in name]
+    if any(row["preset"] in ablated for row in own):
+        said = ", ".join(f"{key} {value}" for key, value in AUTO.items())
+        lines += [f"### {TITLES[network]}, one factor at a time from `auto` ({said})", ""]
+        lines += pivot(own, ("auto", "auto-1", "auto+refit", *ablated), ABLATED, test)
+    other = [row for row in found["rows"] if row["calibration"] == "jpeg"]
+    if other:
+        for test in ("jpeg", "lossless"):
+            lines += [f"### {TITLES[network]}, calibrated on JPEG images, {test} test images", ""]
+            lines += pivot(other, ORDER, budgets, test)
+    return lines
+
+
+def recipe() -> list[str]:
+    found = read("recipe")
+    if found is None:
+        return []
+    lines = ["## The full recipe: fine-tuning with the original's outputs and labels, beside the dense control", ""]
+    lines += [
+        source(found),
+        "",
+        "`benchmarks/recipe.py`: learned from 17,500 JPEG images, judged by 2,500; points lost",
+        "",
+    ]
+    lines += [
+        "| network | epochs | batch norm | seconds | jpeg before | after | lossless before | after |",
+        "|---" * 8 + "|",
+    ]
+    for row in sorted(found["rows"], key=lambda row: (row["network"].split("-")[0], row["network"])):
+        figures = [
+            f"{row[when][test]['lost']:.1f} ± {row[when][test]['standard_error']:.1f}"
+            for test in ("jpeg", "lossless")
+            for when in ("before", "after")
+        ]
+        head = (row["network"], str(row["epochs"]), row["norms"], f"{row['seconds']:.0f} ({row['device']})")
+        lines.append("| " + " | ".join((*head, *figures)) + " |")
     return [*lines, ""]
 
 
@@ -69,12 +153,8 @@ def observing() -> list[str]:
     ]
 
 
-def _option(key: str, value: Any) -> str:
-    return f"{key} {'+'.join(value) if isinstance(value, list) else value}"
-
-
 def main() -> None:
-    lines = [INTRODUCTION, *(line for name in TITLES for line in section(name)), *observing()]
+    lines = [INTRODUCTION, *(line for name in TITLES for line in section(name)), *recipe(), *observing()]
     (HERE.parent / "docs" / "results.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
