@@ -136,6 +136,6 @@ def test_a_budget_out_of_reach_is_refused_before_the_long_work(monkeypatch: pyte
     def observed(*args: object, **kwargs: object) -> None:
         raise AssertionError("the budget could have been refused before")
 
-    monkeypatch.setattr("polyad.pipeline.gather", observed)
+    monkeypatch.setattr("polyad.looking.gather", observed)
     with pytest.raises(BudgetError, match=r"params=6 .* keeps from 296 "):
         compress(norms().eval(), [torch.randn(10, 3, 8, 8)], budget=Budget(params=6))

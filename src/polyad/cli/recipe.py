@@ -44,10 +44,10 @@ KEYS = {
     "augment": "augment",
     "blocks": "blocks",
     "dense_control": "dense_control",
-    "memory": "memory",
     "runtime": "runtime",
     "threads": "threads",
     "latency_batch": "latency_batch",
+    "memory": "memory",
 }
 """What a recipe may hold -> the parameter of the command."""
 
