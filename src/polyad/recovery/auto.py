@@ -22,14 +22,15 @@ def auto(lesson: Lesson) -> tuple[str, ...]:
     limit = lesson.training.time or SECONDS
     levels = [RECOVERIES[name] for name in LADDER if name in RECOVERIES]
     targets = outputs(lesson.teacher, lesson.judges)
-    for level in levels:
+    for at, level in enumerate(levels):
         left = lesson.ranks.agreed(limit - (perf_counter() - start))
         found = lesson.ranks.agreed(divergence(targets, outputs(lesson.student, lesson.judges)))
         if found < LEAST:
             return (*notes, f"auto: {level.name} and what follows left out, the divergence is down to {found:.2g}")
         if level.trains and left <= 0:
             return (*notes, f"auto: {level.name} and what follows left out, the {limit:.0f} s are over")
-        limits = {"time": left, "epochs": lesson.training.passes}
+        sharing = max(1, sum(one.trains for one in levels[at:]))  # the time that is left
+        limits = {"time": left / sharing, "epochs": lesson.training.passes}
         notes += level.run(replace(lesson, training=lesson.training.model_copy(update=limits)))
     return notes
 
