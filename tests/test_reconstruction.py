@@ -164,7 +164,7 @@ def test_nothing_is_kept_of_a_training_that_breaks_the_network() -> None:
 
 
 @pytest.mark.parametrize("good", [0, 2])
-def test_blocks_behind_the_best_divergence_are_taken_back(monkeypatch: Any, good: int) -> None:
+def test_blocks_that_raise_the_divergence_are_taken_back(monkeypatch: Any, good: int) -> None:
     import polyad.recovery.reconstruction as level
 
     work, names = lesson("residual"), ["0 to 2", "3", "4"]
@@ -174,7 +174,7 @@ def test_blocks_behind_the_best_divergence_are_taken_back(monkeypatch: Any, good
         if passage.block.name in names[:good]:
             return inner(student, passage, *args, **kwargs)
         with torch.no_grad():
-            next(passage.block.of(student).parameters()).add_(1)
+            next(passage.block.of(student).parameters()).mul_(-9)
         return Trained(1.0, 0.5, 1, 1)
 
     monkeypatch.setattr(level, "train_block", spoil)
@@ -182,7 +182,7 @@ def test_blocks_behind_the_best_divergence_are_taken_back(monkeypatch: Any, good
     assert notes[0].endswith("so all is as it was" if not good else "(taken back, because it rose: 4)")
     if good:
         assert {name.split(".")[0] for name in changed(work.student, before)} == {"0", "2", "3"}
-        assert notes[1].startswith("statistics: 0 of 1 ")
+        assert len(notes) == 1
     else:
         assert RECOVERIES["statistics"].run(replace(work, student=before)) == notes[1:]
         assert not changed(work.student, before)

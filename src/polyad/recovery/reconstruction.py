@@ -7,7 +7,7 @@ Reconstruction", ICLR 2021, find blocks the right unit: layers in a block repair
 few samples than in a whole network.
 
 A block is left as it was where its error does not fall on samples to judge by; so are the last blocks where the
-divergence of the whole network from the original rises there.
+divergence of the whole network from the original would rise there.
 """
 
 import json
@@ -67,13 +67,13 @@ def reconstruction(lesson: Lesson) -> tuple[str, ...]:
         _train(lesson, blocks, room, kept, path)
     except ModelError as error:
         left_out += f"; ended early: {error}"
-    count = path.back_to_best()
+    count = path.back()
     note = f"{_summary(path.trained)}{left_out}, {path.text(count)}"
-    return (f"{NAME}: {note}", *_statistics(lesson, blocks[:count]))
+    return (f"{NAME}: {note}", *_statistics(lesson, blocks if count else []))
 
 
 def _statistics(lesson: Lesson, trained: list[Block]) -> tuple[str, ...]:
-    """For the sites that were not trained; what it corrects the others have learned."""
+    """For sites that no block holds: the others have learned what it corrects."""
     names = {choice.site.name for block in trained for choice in block.choices}
     rest = tuple(choice for choice in lesson.plan.choices if choice.site.name not in names)
     if not rest:
@@ -124,8 +124,8 @@ def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept", path: 
 class _Path:
     """The student after each block, by the divergence of the whole from the original on samples to judge by.
 
-    The errors of blocks can fall and that rise; then the blocks behind the best state are taken back, and what was
-    trained before them stays.
+    The errors of blocks can fall and that rise above what it was; then the last blocks are taken back until it does
+    not. To go back to where it is least would be to trust it too much: it hangs on a few samples, the errors on all.
     """
 
     def __init__(self, lesson: Lesson) -> None:
@@ -141,12 +141,12 @@ class _Path:
         self.trained[block.name] = trained
         self.figures.append(self._figure())
 
-    def back_to_best(self) -> int:
+    def back(self) -> int:
         """Take blocks back; returns how many stay trained."""
-        best = max(at for at, figure in enumerate(self.figures) if figure <= min(self.figures))
-        for block, before in self.steps[best:]:
+        count = max(at for at, figure in enumerate(self.figures) if at == 0 or figure <= self.figures[0])
+        for block, before in self.steps[count:]:
             put(block.of(self.lesson.student), before)
-        return best
+        return count
 
     def text(self, count: int) -> str:
         """One clause about what stays."""
