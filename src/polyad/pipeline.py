@@ -123,19 +123,10 @@ def compress(
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
     student = rebuild(with_expansions_in_use(model, plan), fitted)
     with clock("recover"):
-        notes = learn(
-            lesson(
-                student,
-                seen.expanded.model,
-                plan,
-                (seen.fitted, seen.held_out),
-                training=settings.training,
-                learn_from=learn_from,
-                work=work,
-                progress=progress,
-            ),
-            settings.recover,
-        )
+        calibration = (seen.fitted, seen.held_out)
+        shared: dict[str, Any] = {"training": settings.training, "learn_from": learn_from, "work": work}
+        given = lesson(student, seen.expanded.model, plan, calibration, **shared, progress=progress)
+        notes = learn(given, settings.recover)
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
