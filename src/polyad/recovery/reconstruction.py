@@ -38,13 +38,13 @@ from polyad.training.samples import Samples
 from polyad.training.ticks import Ticks
 from polyad.work import Piece, key_of
 
-STEPS = 600
+STEPS = 1000
 """Steps for each block, where no number of epochs is given ..."""
 
 EPOCHS = 100
 """... nor are they more than this: few samples are soon seen often enough."""
 
-BATCH = 64
+BATCH = 32
 """Samples of a step, where nothing else is asked for."""
 
 SAMPLES = 4096
