@@ -25,10 +25,10 @@ from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.settings import Training
 from polyad.trace import trace
+from polyad.training.alone import alone
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
 from polyad.training.one_block import trainable
-from polyad.training.passages import alone
 from polyad.work import Work
 
 QUICK = Training(epochs=15, batch=32, rate=3e-3)

@@ -28,12 +28,13 @@ from polyad.evaluation import divergence, outputs
 from polyad.recovery.base import ELEMENTS, RECOVERIES, Lesson, Recovery
 from polyad.settings import Training
 from polyad.splits import merged
+from polyad.training.alone import alone
 from polyad.training.average import copied, put, tensors_of
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
 from polyad.training.matching import variation_of
 from polyad.training.one_block import train_block, trainable
-from polyad.training.passages import Passage, alone, passages
+from polyad.training.passages import Passage, passages
 from polyad.training.samples import Samples
 from polyad.training.ticks import Ticks
 from polyad.work import Piece, key_of
