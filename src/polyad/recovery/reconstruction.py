@@ -28,23 +28,24 @@ from polyad.evaluation import divergence, outputs
 from polyad.recovery.base import ELEMENTS, RECOVERIES, Lesson, Recovery
 from polyad.settings import Training
 from polyad.splits import merged
+from polyad.training.alone import alone
 from polyad.training.average import copied, put, tensors_of
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
 from polyad.training.matching import variation_of
 from polyad.training.one_block import train_block, trainable
-from polyad.training.passages import Passage, alone, passages
+from polyad.training.passages import Passage, passages
 from polyad.training.samples import Samples
 from polyad.training.ticks import Ticks
 from polyad.work import Piece, key_of
 
-STEPS = 600
+STEPS = 1000
 """Steps for each block, where no number of epochs is given ..."""
 
 EPOCHS = 100
 """... nor are they more than this: few samples are soon seen often enough."""
 
-BATCH = 64
+BATCH = 32
 """Samples of a step, where nothing else is asked for."""
 
 SAMPLES = 4096

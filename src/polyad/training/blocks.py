@@ -15,7 +15,7 @@ from polyad.naming import inside, matches
 from polyad.outputs import outputs_tensor
 from polyad.records import Choice
 
-LEAST = 2
+LEAST = 4
 """Replaceable layers in a block, where neighbours in an nn.Sequential can be put together."""
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 from polyad.batches import Batch, run_on
 from polyad.digests import digest
@@ -24,7 +23,7 @@ from polyad.paused import Paused
 from polyad.training.blocks import Block, Chain
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Common:
     """An input that all samples share, such as a mask: no tensor to whatever takes samples apart or joins them."""
 
@@ -73,7 +72,7 @@ def passages(
         runs[paused.ident] = paused
         return paused
 
-    with _watched(blocks, student, met, teacher, met), evaluating(teacher), evaluating(student):
+    with watched(blocks, student, met, teacher, met), evaluating(teacher), evaluating(student):
         try:
             pairs = [(start(teacher, batch), start(student, batch)) for batch in batches]
             while (passage := _next(pairs)) is not None:
@@ -84,7 +83,7 @@ def passages(
 
 
 @contextmanager
-def _watched(
+def watched(
     blocks: Sequence[Block],
     starting: nn.Module,
     at_start: Callable[[Block, Batch], None],
@@ -121,12 +120,11 @@ def _next(pairs: Sequence[tuple[Paused, Paused]]) -> Passage | None:
         raise ModelError(f"The networks come to their blocks in different orders: next were {listed}.")
     if wanted[0] is None:
         return None
-    block = wanted[0][0]
-    labelled = [_labelled(batch, outputs_tensor(output)) for (_, batch), (_, output) in zip(given, wanted, strict=True)]
-    return Passage(block, labelled)
+    found = zip(given, wanted, strict=True)
+    return Passage(wanted[0][0], [labelled(batch, outputs_tensor(output)) for (_, batch), (_, output) in found])
 
 
-def _labelled(batch: Batch, output: Tensor) -> Batch:
+def labelled(batch: Batch, output: Tensor) -> Batch:
     """Inputs that all samples share set apart."""
 
     def change(leaf: Any) -> Any:
@@ -145,75 +143,3 @@ def run_block(chain: Chain, batch: Batch) -> Tensor:
     device = next(tensor for tensor in (*chain.parameters(), *chain.buffers())).device
     args, kwargs = tree_map(change, (batch.args, batch.kwargs))
     return Batch(args, kwargs).run(chain)
-
-
-@dataclass(frozen=True)
-class Alone:
-    """How a block does by itself.
-
-    Attributes:
-        refusal: why it cannot be trained so, or None.
-        elements: of what it takes and gives, for one sample.
-    """
-
-    refusal: str | None
-    elements: int = 0
-
-
-def alone(teacher: nn.Module, blocks: Sequence[Block], example: Batch) -> dict[str, Alone]:
-    """Each block run by itself on what it sees of a few samples, and on them in another order: it has to give the same.
-
-    Args:
-        example: two samples or more.
-    """
-    given: dict[str, list[Batch]] = {block.name: [] for block in blocks}
-    ends: dict[str, list[Any]] = {block.name: [] for block in blocks}
-
-    def note_start(block: Block, batch: Batch) -> None:
-        given[block.name].append(batch.each(torch.clone))
-
-    def note_end(block: Block, output: Any) -> None:
-        ends[block.name].append(_kept(output))
-
-    with torch.no_grad(), evaluating(teacher):
-        with _watched(blocks, teacher, note_start, teacher, note_end):
-            run_on(teacher, example, "a batch to train on")
-        return {block.name: _alone(block.of(teacher), given[block.name], ends[block.name]) for block in blocks}
-
-
-def _kept(output: Any) -> Tensor | None:
-    try:
-        return outputs_tensor(output).clone()
-    except ModelError:
-        return None
-
-
-def _alone(chain: Chain, given: Sequence[Batch], ends: Sequence[Tensor | None]) -> Alone:
-    if not given and not ends:
-        return Alone("it does not run")
-    if (len(given), len(ends)) != (1, 1):
-        return Alone("it runs several times")
-    (expected,) = ends
-    if expected is None or not expected.is_floating_point():
-        return Alone("it gives no tensor of floating-point numbers")
-    batch = _labelled(given[0], expected)
-    inputs = [leaf for leaf in tree_iter((batch.args, batch.kwargs)) if isinstance(leaf, Tensor)]
-    if not inputs:
-        return Alone("none of its inputs has an axis of samples")
-    return Alone(_refusal(chain, batch), sum(leaf.numel() for leaf in (*inputs, expected)) // len(expected))
-
-
-def _refusal(chain: Chain, batch: Batch) -> str | None:
-    expected: Tensor = batch.labels  # type: ignore[assignment]
-    backwards = torch.arange(len(expected)).flip(0)
-    try:
-        found, turned = run_block(chain, batch.each(torch.clone)), run_block(chain, batch.pick(backwards))
-    except Exception as error:  # whatever a module raises over inputs that are not all it needs
-        return f"alone it stops with {type(error).__name__}"
-    if not _alike(found, expected):
-        return "alone it gives something else than inside the network"
-    return None if _alike(turned, expected[backwards]) else "its samples cannot be taken apart"
-
-
-def _alike(found: Tensor, expected: Tensor) -> bool:
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
