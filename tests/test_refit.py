@@ -73,7 +73,7 @@ def distance(work: Lesson, batches: Sequence[Batch]) -> float:
 
 @pytest.mark.parametrize("name", networks())
 def test_outputs_come_closer_the_plan_stays_and_twice_gives_the_same(name: str) -> None:
-    work = lesson(name)
+    work = lesson(name, 0.25)
     again = replace(work, student=deepcopy(work.student))
     original, compressed = deepcopy(work.teacher), deepcopy(work.student)
     before = [distance(work, batches) for batches in (work.calibration, work.held_out)]

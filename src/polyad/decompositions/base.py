@@ -238,11 +238,10 @@ class Decomposition(ABC):
         rank = tuple(found[letter] for letter in self.rank_letters(layer))
         fill(module, self.network(layer, rank), layer.member, factors, bias, order)
 
-    @torch.no_grad()
     def read(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
-        """As `live`, factors in float64 on the CPU."""
-        found = self.live(module, layer, rank)
-        return [one.cpu().double() if one.is_floating_point() else one.cpu() for one in found]
+        """As `live`, factors in float64 on the CPU, without gradients."""
+        found = [one.detach().cpu() for one in self.live(module, layer, rank)]
+        return [one.double() if one.is_floating_point() else one for one in found]
 
     def live(self, module: nn.Sequential, layer: LayerSpec, rank: Rank) -> list[Tensor]:
         """The factors (groups, ...) of one layer that `load` filled, last their order for forms that reorder; gradients
