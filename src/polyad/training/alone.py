@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
-from polyad.batches import Batch, outputs_tensor, run_on
+from polyad.batches import Batch, run_on
 from polyad.errors import ModelError
 from polyad.modes import evaluating
+from polyad.outputs import outputs_tensor
 from polyad.training.blocks import Block, Chain
 from polyad.training.passages import labelled, run_block, watched
 
