@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from polyad.batches import as_batches
 from polyad.decompositions.base import FORMS
+from polyad.ladders import SHARES
 from polyad.metrics import METRICS
 from polyad.observe import observe
-from polyad.propose import SHARES, propose
+from polyad.propose import propose
 from polyad.records import Menu, Site
 from polyad.sites import weight_of
 from polyad.solvers import ranks_within

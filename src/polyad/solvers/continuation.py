@@ -17,7 +17,6 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.plain.accelerated import accelerated
 from polyad.solvers.conditioning import conditionable, conditioned
-from polyad.solvers.descent import BRIEF
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.problem import Problem
 from polyad.solvers.projection import Projection
@@ -39,17 +38,6 @@ CHEAPEST = 1e-11
 SINGLE = 3e-3
 """A descent for comparison whose start errs more than this is computed in float32: products take half the time, and
 rounding (about 1e-6 of the weight's energy) does not show."""
-
-ROUNDING = 3e-6
-"""Smallest price in float32."""
-
-AFFORDABLE, LEAST = 25e9, 4
-"""Multiply-accumulates with C (about a second) that one descent for comparison may take, and the L-BFGS iterations that
-it has however long they take: layers of 512 channels, whose patches have thousands of entries, have these alone."""
-
-SWEEPS, BRIEF_GAIN = 3, 0.02
-"""Of accelerated alternating least squares before such a descent, so many for each of its steps; they end where ten of
-them gain less than this share of the error."""
 
 WEAKEST = 1e-3
 """Terms weaker than this share of the strongest are scaled like it."""
@@ -87,38 +75,6 @@ def refined(
     return found
 
 
-def compared(
-    form: Decomposition,
-    split: Elimination,
-    problem: Problem,
-    sizes: dict[str, int],
-    factors: Sequence[Tensor],
-    *,
-    error: float,
-    steps: int,
-) -> list[Tensor]:
-    """Factors good enough to say which form and rank is worth more: a descent that ends where little is gained.
-
-    A sum of rank-one terms, whose plain start is far from the best fit in the plain norm of the whitened coordinates,
-    is brought nearer to that first: a sweep there takes a sixth of an evaluation with C.
-
-    Args:
-        error: relative error of the factors.
-    """
-    shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
-    if form.canonical and error > SINGLE:
-        found = in_plain_norm(form, sizes, problem, factors, SWEEPS * steps, BRIEF_GAIN)
-        if problem.matrix is None:
-            return found
-        error = error_of(form, problem, found)
-    price = PRICES[-1] * error
-    if error > SINGLE:
-        problem, price = problem.single, max(price, ROUNDING)
-    projection = Projection(form, split, problem, sizes, shapes, ridge=max(price, CHEAPEST))
-    affordable = max(LEAST, int(AFFORDABLE / projection.work))
-    return projection.refine(rescaled(form, projection, found), min(steps, affordable), BRIEF)
-
-
 def in_plain_norm(
     form: Decomposition,
     sizes: dict[str, int],
@@ -126,11 +82,14 @@ def in_plain_norm(
     factors: Sequence[Tensor],
     sweeps: int,
     gain: float = 1e-4,
+    problems: int = 1,
 ) -> list[Tensor]:
-    """Factors of a sum of rank-one terms after sweeps of accelerated alternating least squares, blind to C."""
+    """Factors of a sum of rank-one terms after sweeps of accelerated alternating least squares, blind to C; of several
+    problems, stacked along the groups, abreast."""
     order = [form.view.index(letters[0]) for letters in form.letters]
     target = problem.single.weight.reshape(-1, *(sizes[letter] for letter in form.view))
-    found = accelerated(target.permute(0, *(axis + 1 for axis in order)), [f.float() for f in factors], sweeps, gain)
+    target = target.permute(0, *(axis + 1 for axis in order))
+    found = accelerated(target, [factor.float() for factor in factors], sweeps, gain, problems)
     return [factor.double() for factor in found]
 
 
