@@ -55,15 +55,28 @@ class Problem:
         """tr(G W C W'), what relative errors are relative to."""
         return float(self.squared_norm(self.weight))
 
-    @cached_property
+    @property
     def single(self) -> "Problem":
         """The same in float32, for descents: products take half the time.
 
         C is lifted by what rounding may take from its smallest eigenvalues, or weights would grow where they are
         negative.
         """
-        if self.weight.dtype == torch.float32:
-            return self
+        return self if self.weight.dtype == torch.float32 else self._single
+
+    @property
+    def moderate(self) -> tuple["Problem", float]:
+        """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
+        be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
+        the plain norm takes its place."""
+        found, scale = self._moderate
+        return found or self, scale
+
+    # What is kept never holds the problem itself: a cycle would keep its views, which of a wide layer take gigabytes,
+    # until Python looks for cycles.
+
+    @cached_property
+    def _single(self) -> "Problem":
         matrix, left = (
             None if norm is None else norm.to(torch.float32, copy=True) for norm in (self.matrix, self.left)
         )
@@ -73,18 +86,16 @@ class Problem:
         return Problem(self.weight.float(), matrix, left)
 
     @cached_property
-    def moderate(self) -> tuple["Problem", float]:
-        """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
-        be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
-        the plain norm takes its place."""
+    def _moderate(self) -> tuple["Problem | None", float]:
+        """As `moderate`, None for the problem as it is."""
         scale, matrix, left = _power_of_two(self.weight), _moderate(self.matrix), _moderate(self.left)
         same = scale == 1 and matrix is self.matrix and left is self.left
         found = self if same else Problem(self.weight / scale, matrix, left)
         if found.energy == 0 and found.weight.any():
             return Problem(found.weight, None), scale
         if matrix is not None and not SMALLEST < found.energy < 1 / SMALLEST:
-            found = Problem(found.weight, matrix / _power_of_two(torch.tensor(found.energy)), left)
-        return found, scale
+            return Problem(found.weight, matrix / _power_of_two(torch.tensor(found.energy)), left), scale
+        return None if same else found, scale
 
     @cached_property
     def digest(self) -> str:
@@ -219,7 +230,7 @@ def _whiten(
     sizes = tuple(size for _, size in modes)
     shape = (*outputs, *sizes)
     if (matrix := problem.matrix) is None:
-        return Whitened(problem, shape, {})
+        return Whitened(Problem(problem.weight, None, problem.left), shape, {})
     diagonal = matrix.dim() == 2
     groups, out, n = problem.weight.shape
     weight = problem.weight.reshape(groups, out, *sizes)
