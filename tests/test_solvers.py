@@ -163,7 +163,8 @@ def test_views_of_a_huge_norm_in_float32_give_the_fits_of_float64(
     assert single.error == pytest.approx(exact.error, rel=0.03)
     assert all(factor.dtype == torch.float64 for factor in single.factors)
     assert given.relative(FORMS[form].reconstruct(single.factors).reshape(1, 12, 72)) == pytest.approx(
-        single.error, rel=1e-3
+        single.error,
+        rel=1e-2 if brief else 1e-3,  # at an error of 6e-4
     )
 
 
