@@ -70,7 +70,9 @@ def test_each_errs_as_it_would_alone(form: str, layer: LayerSpec) -> None:
 @pytest.mark.parametrize("form", TOGETHER)
 def test_one_by_itself_is_the_fit_alone(form: str) -> None:
     (found,) = compare(FORMS[form], CONV, [problem(0)], RANKS[:2], steps=BRIEF)
-    for one, two in zip(found, fit_path(FORMS[form], CONV, problem(0), RANKS[:2], steps=BRIEF, brief=True), strict=True):
+    for one, two in zip(
+        found, fit_path(FORMS[form], CONV, problem(0), RANKS[:2], steps=BRIEF, brief=True), strict=True
+    ):
         assert one.error == two.error and all(map(torch.equal, one.factors, two.factors))
 
 
@@ -159,12 +161,11 @@ def test_stacked_problems_have_the_values_and_gradients_of_each(
     generator = torch.Generator().manual_seed(0)
     factors = [[torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes[1:]] for _ in given]
     ridges, energies = (
-        torch.tensor(values, dtype=torch.float64) for values in ([1e-2, 1e-4, 1e-6, 1e-1], [one.energy for one in given])
+        torch.tensor(values, dtype=torch.float64)
+        for values in ([1e-2, 1e-4, 1e-6, 1e-1], [one.energy for one in given])
     )
     stack = Problem(torch.cat([one.weight for one in given]), torch.cat([one.matrix for one in given]))  # type: ignore
-    whole = Projection(
-        own, split, stack, sizes, [(8, *s[1:]) for s in shapes], ridges.repeat_interleave(2), energies
-    )
+    whole = Projection(own, split, stack, sizes, [(8, *s[1:]) for s in shapes], ridges.repeat_interleave(2), energies)
     assert isinstance(whole.products, TiedRows) == (tied and form == "spatial_svd")
     kept = torch.tensor([0, 3])
     for projection, which in ((whole, range(4)), (whole.take(kept), kept.tolist())):

@@ -35,7 +35,7 @@ class Task:
 def tasks(
     sites: Sequence[Site], families: Sequence[Decomposition], fixed: Mapping[str, tuple[str, Rank]]
 ) -> list[Task]:
-    """Every site in every form, or in the one that is given, exactly once; what takes longest first.
+    """Every site in every form, or in the one that is given, exactly once; the largest first.
 
     Args:
         sites: in the order of the network.
@@ -56,7 +56,8 @@ def tasks(
             alone.append(Task((site,), tuple(f for f in families if site.name not in together or f not in joint)))
     given = [(site, fixed[site.name][0]) for site in sites if site.name in fixed]
     alone += [Task((site,), (FORMS[name],)) for site, name in given if name != DENSE]
-    return [_by_view(task) for task in found + alone if task.forms]
+    whole = [_by_view(task) for task in found + alone if task.forms]
+    return sorted(whole, key=lambda task: -sum(site.params for site in task.sites))  # all threads end at about one time
 
 
 def most(layer: LayerSpec) -> int:

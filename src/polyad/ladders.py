@@ -59,7 +59,7 @@ class Norms:
         """The errors of a candidate: `nats` are half the squared norm of the change of the network's outputs."""
         found = {"error": error}
         if self.held_out is not None:
-            found["held_out"] = self.held_out.relative(approximation)
+            found["held_out"] = self.held_out.nearly(approximation)
         if self.outputs is not None:
             found["nats"] = float(self.outputs.squared_norm(self.outputs.weight - approximation)) / 2
         return found

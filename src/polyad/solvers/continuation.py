@@ -35,10 +35,6 @@ error that so many of them have to gain for the last stage to go on."""
 CHEAPEST = 1e-11
 """Smallest price: below it rounding in the Gram matrix of the rows would count as information."""
 
-SINGLE = 3e-3
-"""A descent for comparison whose start errs more than this is computed in float32: products take half the time, and
-rounding (about 1e-6 of the weight's energy) does not show."""
-
 WEAKEST = 1e-3
 """Terms weaker than this share of the strongest are scaled like it."""
 
@@ -94,29 +90,35 @@ def in_plain_norm(
 
 
 def error_of(form: Decomposition, problem: Problem, factors: Sequence[Tensor]) -> float:
-    """Relative error of factors, in float32 where that is exact enough for a comparison."""
-    approximation = form.contracted(factors).reshape(problem.weight.shape)
-    quick = problem.single.relative(approximation.float())
-    return quick if quick > SINGLE else problem.relative(approximation)
+    """Relative error of factors, good enough for a comparison."""
+    return problem.nearly(form.contracted(factors).reshape(problem.weight.shape))
 
 
 def rescaled(form: Decomposition, projection: Projection, factors: Sequence[Tensor]) -> list[Tensor]:
+    """`scaled_alike` with the best output factor, which says how strong a term is."""
+    position = projection.split.position
+    if form.term_letter is None or any(form.shared):
+        return list(factors)
+    completed = projection.completed([factor for at, factor in enumerate(factors) if at != position])
+    return scaled_alike(form, completed)
+
+
+def scaled_alike(form: Decomposition, factors: Sequence[Tensor]) -> list[Tensor]:
     """The terms of a sum of rank-one terms with slices as long as the term is strong.
 
     The reduced error depends on directions alone, and its curvature along a unit slice grows with the square of the
     term's norm: with slices in that proportion it is nearly the same for all terms, and L-BFGS starts well conditioned.
     """
-    letter, position = form.term_letter, projection.split.position
+    letter = form.term_letter
     if letter is None or any(form.shared):
         return list(factors)
-    completed = projection.completed([factor for at, factor in enumerate(factors) if at != position])
     norms = []
-    for letters, factor in zip(form.letters, completed, strict=True):
+    for letters, factor in zip(form.letters, factors, strict=True):
         others = [at for at, other in enumerate(letters, 1) if other != letter]
         norms.append(factor.square().sum(others, keepdim=True).sqrt())
     strength = torch.stack([norm.flatten(1) for norm in norms]).prod(0)
     strength = (strength / strength.amax(-1, keepdim=True).clamp_min(1e-300)).clamp_min(WEAKEST)
     return [
         factor * strength.view(norm.shape) / torch.where(norm > 0, norm, torch.ones_like(norm))
-        for factor, norm in zip(completed, norms, strict=True)
+        for factor, norm in zip(factors, norms, strict=True)
     ]

@@ -99,14 +99,20 @@ class Projection:
 
     def refine(self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH) -> list[Tensor]:
         """All factors, after at most `steps` iterations of L-BFGS from these."""
-        others = [factor for at, factor in enumerate(factors) if at != self.split.position]
-        return self.completed(minimise(self.value_and_gradients, others, steps, patience))
+        return self.refined(factors, steps, patience)[0]
 
-    def refine_each(self, factors: Sequence[Tensor], steps: int, patience: Patience) -> list[Tensor]:
-        """The same of stacked problems, abreast."""
+    def refined(
+        self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH
+    ) -> tuple[list[Tensor], Tensor]:
+        """The same, and their relative error (1,)."""
+        others = [factor for at, factor in enumerate(factors) if at != self.split.position]
+        return self.solved(minimise(self.value_and_gradients, others, steps, patience))
+
+    def refined_each(self, factors: Sequence[Tensor], steps: int, patience: Patience) -> tuple[list[Tensor], Tensor]:
+        """The same of stacked problems, abreast, and their relative errors (problems,)."""
         objectives = _Flat(self)
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
-        return self.completed(objectives.parts(minimise_each(objectives, objectives.flat(others), steps, patience)))
+        return self.solved(objectives.parts(minimise_each(objectives, objectives.flat(others), steps, patience)))
 
     def take(self, kept: Tensor) -> "Projection":
         """Of stacked problems some."""
@@ -134,8 +140,7 @@ class Projection:
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
-            explained = (solution * overlap).unflatten(0, (len(self.energies), -1)).sum((1, 2, 3))
-            values = self.energies.to(explained.dtype) - explained
+            values = (self.energies.to(solution.dtype) - self._sums(solution * overlap).to(solution.dtype)).double()
             gradient = self.products.residual(solution, weighted)  # in place from here: wide rows are large
             along = (gradient * unit).sum(-1, keepdim=True)
             if self.split.one:  # one scale for the rows of all groups
@@ -145,17 +150,29 @@ class Projection:
                 gradient = gradient.sum(0, keepdim=True)
             del unit, weighted
         rows.backward(gradient)
-        return values.double() / self._scales, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
+        return values / self._scales, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
+        return self.solved(others)[0]
+
+    def solved(self, others: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The same, and the relative errors (problems,): with M A' = N - ridge A' an error is tr(W C W') - tr(A N) -
+        ridge |A|^2."""
         rows = self.products.rows([factor.to(self.weight.dtype) for factor in others])
         unit, weighted, scale = self._normalised(rows)
-        solution, _ = self._solve(unit, weighted)
+        solution, overlap = self._solve(unit, weighted)
+        squared, ridge = solution.square(), self.ridge
+        price = self._sums(squared * ridge.view(-1, 1, 1)) if isinstance(ridge, Tensor) else ridge * self._sums(squared)
+        explained = self._sums(solution * overlap) + price
         factors = list(others)
         shape = self.shapes[self.split.position]
         factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT.double(), shape))
-        return factors
+        return factors, (self.energies - explained) / self._scales
+
+    def _sums(self, products: Tensor) -> Tensor:
+        """Of (groups, ...) the sums of each problem, float64 (problems,)."""
+        return products.unflatten(0, (len(self.energies), -1)).sum((1, 2, 3)).double()
 
     def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor.

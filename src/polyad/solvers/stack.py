@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
-from polyad.solvers.continuation import SINGLE
 from polyad.solvers.found import Fit, no_worse_than_zero
-from polyad.solvers.problem import Problem, Whitened
+from polyad.solvers.problem import SINGLE, Problem, Whitened
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,24 @@ class Stack:
         return Whitened(Problem(weight, None), self.views[0].shape, {})
 
     @cached_property
-    def exact(self) -> Problem:
+    def whole(self) -> Problem:
         """All of them as one."""
         return _stacked([view.problem for view in self.views])
 
     @cached_property
-    def single(self) -> Problem:
+    def single(self) -> "Stack":
         """The same in float32."""
-        return _stacked([view.problem.single for view in self.views])
+        return self._of([view.problem.single for view in self.views])
+
+    @cached_property
+    def in_plain_norm(self) -> "Stack":
+        """The same weights in float32 and the plain norm."""
+        return self._of([Problem(view.problem.single.weight, None) for view in self.views])
 
     @property
     def energies(self) -> Tensor:
         """What their relative errors are relative to, float64 (problems,)."""
         return torch.tensor([view.problem.energy for view in self.views], dtype=torch.float64)
-
-    @property
-    def single_energies(self) -> Tensor:
-        """The same in float32."""
-        return torch.tensor([view.problem.single.energy for view in self.views], dtype=torch.float64)
 
     @property
     def plain(self) -> bool:
@@ -69,14 +68,22 @@ class Stack:
 
     def errors(self, factors: Sequence[Tensor]) -> Tensor:
         """Relative errors, float64 (problems,), from float32 where that is exact enough for a comparison."""
-        approximation = self.form.contracted(factors).reshape(self.single.weight.shape)
-        difference = self.single.weight - approximation.float()
-        squared = self.each(self.single.weighted(difference) * difference).flatten(1).sum(1).double()
-        energies = self.single_energies
+        single, approximation = self.single, self.form.contracted(factors)
+        approximation = approximation.reshape(single.whole.weight.shape)
+        difference = single.whole.weight - approximation.float()
+        squared = self.each(single.whole.weighted(difference) * difference).flatten(1).sum(1).double()
+        energies = single.energies
         found = squared / torch.where(energies > 0, energies, torch.ones_like(energies))
         for at in (~(found > SINGLE)).nonzero().flatten().tolist():
             found[at] = self.views[at].problem.relative(self.each(approximation)[at])
         return found
+
+    def _of(self, problems: Sequence[Problem]) -> "Stack":
+        """Other problems in the same coordinates; itself where they are its own."""
+        pairs = list(zip(problems, self.views, strict=True))
+        if all(problem is view.problem for problem, view in pairs):
+            return self
+        return Stack(self.form, tuple(Whitened(problem, view.shape, view.undo) for problem, view in pairs))
 
 
 @dataclass(frozen=True)
