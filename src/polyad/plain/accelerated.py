@@ -38,8 +38,37 @@ def accelerated(
             an end of its own. Those that have ended are left out.
     """
     order = sorted(range(len(factors)), key=lambda axis: tensor.shape[axis + 1], reverse=True)
-    parts = [tensor.permute(0, *(axis + 1 for axis in order)), *(factors[axis] for axis in order)]
-    tensor, *found = (part.unflatten(0, (problems, -1)) for part in parts)
+    tensor, factors = tensor.permute(0, *(axis + 1 for axis in order)), [factors[axis] for axis in order]
+    found = (
+        _alone(tensor, factors, sweeps, gain) if problems == 1 else _abreast(tensor, factors, sweeps, gain, problems)
+    )
+    return [found[order.index(axis)] for axis in range(len(order))]
+
+
+def _alone(tensor: Tensor, factors: list[Tensor], sweeps: int, gain: float) -> list[Tensor]:
+    """One problem: numbers in place of small tensors save a fifth of the time of a small one."""
+    now, pushed = factors, factors
+    energy = float(tensor.square().sum())
+    errors, run = [float("inf")], 0
+    for _ in range(sweeps if energy > 0 else 0):
+        found, fitted = _sweep(tensor, pushed)
+        error, run = 1 - float(fitted.sum()) / energy, run + 1
+        if not error <= errors[-1] and run > 1:
+            run = 1
+            found, fitted = _sweep(tensor, now)
+            error = 1 - float(fitted.sum()) / energy
+        momentum = run / (run + 3)
+        pushed = [new + momentum * (new - old) for new, old in zip(found, now, strict=True)]
+        now = found
+        errors.append(error)
+        if len(errors) > WINDOW + 1 and errors[-1 - WINDOW] - error < gain * abs(error):
+            break
+    return now
+
+
+def _abreast(tensor: Tensor, factors: list[Tensor], sweeps: int, gain: float, problems: int) -> list[Tensor]:
+    """Several problems, the groups of each one after another."""
+    tensor, *found = (part.unflatten(0, (problems, -1)) for part in (tensor, *factors))
     runs = _Runs.begin(tensor, found)
     for _ in range(2 * sweeps):
         if not len(runs.which):
@@ -49,7 +78,7 @@ def accelerated(
         if ended.any():
             found = runs.put(found)
             runs = runs.take(~ended)
-    return [found[order.index(axis)].flatten(0, 1) for axis in range(len(order))]
+    return [factor.flatten(0, 1) for factor in found]
 
 
 @dataclass

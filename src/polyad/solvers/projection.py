@@ -62,6 +62,10 @@ class Projection:
         self.other_shapes = [shape for at, shape in enumerate(shapes) if at != split.position]
         self.weight = problem.weight
         self.energies = torch.tensor([problem.energy], dtype=torch.float64) if energies is None else energies
+        self._scales = self.energies.clamp_min(torch.finfo(torch.float64).tiny)  # what values are relative to
+        self._slopes = (-2 / self._scales).to(self.weight.dtype).view(-1, 1, 1)  # (groups or 1, 1, 1)
+        if len(self.energies) > 1:
+            self._slopes = self._slopes.repeat_interleave(len(self.weight) // len(self.energies), 0)
         self.products = products(split, problem, sizes, self._full_work)
 
     @cached_property
@@ -72,18 +76,6 @@ class Projection:
             return self.weight.new_zeros(1, 1, 1)
         largest = matrix.abs().amax(-1) if matrix.dim() == 2 else torch.linalg.vector_norm(matrix, 1, -1).amax(-1)
         return torch.finfo(matrix.dtype).eps * largest.view(-1, 1, 1)
-
-    @property
-    def _scales(self) -> Tensor:
-        """What values are relative to (problems,)."""
-        return self.energies.clamp_min(torch.finfo(torch.float64).tiny)
-
-    @property
-    def _slopes(self) -> Tensor:
-        """-2 over those (groups or 1, 1, 1)."""
-        found = (-2 / self._scales).to(self.weight.dtype)
-        each = 1 if len(found) == 1 else len(self.weight) // len(found)
-        return found.repeat_interleave(each).view(-1, 1, 1)
 
     @property
     def work(self) -> int:
@@ -122,6 +114,7 @@ class Projection:
         vars(part).pop("rounding", None)
         part.problem, part.products = self.problem.part(groups), self.products.part(groups)
         part.weight, part.energies = part.problem.weight, self.energies[kept]
+        part._scales, part._slopes = self._scales[kept], self._slopes[groups]
         part.ridge = self.ridge[groups] if isinstance(self.ridge, Tensor) else self.ridge
         part.shapes, part.other_shapes = (
             [(len(groups), *shape[1:]) for shape in shapes] for shapes in (self.shapes, self.other_shapes)
@@ -140,7 +133,7 @@ class Projection:
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
-            values = (self.energies.to(solution.dtype) - self._sums(solution * overlap).to(solution.dtype)).double()
+            values = self.energies.to(solution.dtype) - self._sums(solution * overlap)
             gradient = self.products.residual(solution, weighted)  # in place from here: wide rows are large
             along = (gradient * unit).sum(-1, keepdim=True)
             if self.split.one:  # one scale for the rows of all groups
@@ -150,7 +143,7 @@ class Projection:
                 gradient = gradient.sum(0, keepdim=True)
             del unit, weighted
         rows.backward(gradient)
-        return values / self._scales, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
+        return values.double() / self._scales, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
@@ -163,16 +156,21 @@ class Projection:
         unit, weighted, scale = self._normalised(rows)
         solution, overlap = self._solve(unit, weighted)
         squared, ridge = solution.square(), self.ridge
-        price = self._sums(squared * ridge.view(-1, 1, 1)) if isinstance(ridge, Tensor) else ridge * self._sums(squared)
-        explained = self._sums(solution * overlap) + price
+        price = (
+            self._sums(squared * ridge.view(-1, 1, 1))
+            if isinstance(ridge, Tensor)
+            else self._sums(squared).double() * ridge
+        )
+        explained = self._sums(solution * overlap).double() + price.double()
         factors = list(others)
         shape = self.shapes[self.split.position]
         factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT.double(), shape))
         return factors, (self.energies - explained) / self._scales
 
     def _sums(self, products: Tensor) -> Tensor:
-        """Of (groups, ...) the sums of each problem, float64 (problems,)."""
-        return products.unflatten(0, (len(self.energies), -1)).sum((1, 2, 3)).double()
+        """Of (groups, ...) the sums of each problem (problems,)."""
+        count = len(self.energies)
+        return products.sum().view(1) if count == 1 else products.unflatten(0, (count, -1)).sum((1, 2, 3))
 
     def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor.
