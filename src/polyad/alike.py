@@ -46,18 +46,18 @@ def tasks(
     for site in sites:
         if site.name not in fixed:
             free.setdefault(site.layer, []).append(site)
-    found, alone = [], []
-    for layer, own in free.items():
-        joint = tuple(form for form in families if goes_abreast(form, layer))
-        parts = _parts(own, most(layer)) if joint else []
-        found += [Task(part, joint) for part in parts]
-        together = {site.name for part in parts for site in part}
-        for site in own:
-            alone.append(Task((site,), tuple(f for f in families if site.name not in together or f not in joint)))
+    found = [task for layer, own in free.items() for task in _of_one_shape(layer, own, tuple(families))]
     given = [(site, fixed[site.name][0]) for site in sites if site.name in fixed]
-    alone += [Task((site,), (FORMS[name],)) for site, name in given if name != DENSE]
-    whole = [_by_view(task) for task in found + alone if task.forms]
+    found += [Task((site,), (FORMS[name],)) for site, name in given if name != DENSE]
+    whole = [_by_view(task) for task in found if task.forms]
     return sorted(whole, key=lambda task: -sum(site.params for site in task.sites))  # all threads end at about one time
+
+
+def _of_one_shape(layer: LayerSpec, sites: Sequence[Site], families: tuple[Decomposition, ...]) -> list[Task]:
+    joint = tuple(form for form in families if goes_abreast(form, layer))
+    parts = _parts(sites, most(layer)) if joint else []
+    alone = tuple(form for form in families if not parts or form not in joint)
+    return [Task(part, joint) for part in parts] + [Task((site,), alone) for site in sites]
 
 
 def most(layer: LayerSpec) -> int:

@@ -66,13 +66,11 @@ def compare(
     if all(closed(form, problem) for problem in problems):
         return [components(form, layer, problem, ranks) for problem in problems]
     frames = [Frame.of(form, layer, problem) for problem in problems]
-    found: list[list[Fit]] = [[] for _ in problems]
+    found = {}
     for places in _alike(form, [frame.view for frame in frames]):
         path = _Path(form, layer, Stack(form, tuple(frames[at].view for at in places)), steps)
-        for fits in path.along(ranks):
-            for at, one in zip(places, fits, strict=True):
-                found[at].append(frames[at].left(form, layer, one))
-    return found
+        found |= dict(zip(places, zip(*path.along(ranks), strict=True), strict=True))
+    return [[frame.left(form, layer, fit) for fit in found[at]] for at, frame in enumerate(frames)]
 
 
 def goes_abreast(form: Decomposition, layer: LayerSpec) -> bool:

@@ -62,6 +62,7 @@ class Projection:
         self.other_shapes = [shape for at, shape in enumerate(shapes) if at != split.position]
         self.weight = problem.weight
         self.energies = torch.tensor([problem.energy], dtype=torch.float64) if energies is None else energies
+        self._largest = self.energies.to(self.weight.dtype)
         self._scales = self.energies.clamp_min(torch.finfo(torch.float64).tiny)  # what values are relative to
         self._slopes = (-2 / self._scales).to(self.weight.dtype).view(-1, 1, 1)  # (groups or 1, 1, 1)
         if len(self.energies) > 1:
@@ -76,6 +77,11 @@ class Projection:
             return self.weight.new_zeros(1, 1, 1)
         largest = matrix.abs().amax(-1) if matrix.dim() == 2 else torch.linalg.vector_norm(matrix, 1, -1).amax(-1)
         return torch.finfo(matrix.dtype).eps * largest.view(-1, 1, 1)
+
+    @cached_property
+    def _scale(self) -> float:
+        """What the value of a single problem is relative to."""
+        return float(self._scales)
 
     @property
     def work(self) -> int:
@@ -111,10 +117,11 @@ class Projection:
         each = len(self.weight) // len(self.energies)
         groups = (kept[:, None] * each + torch.arange(each)).flatten()
         part = copy(self)
-        vars(part).pop("rounding", None)
+        if len(self.rounding) > 1:
+            vars(part)["rounding"] = self.rounding[groups]
         part.problem, part.products = self.problem.part(groups), self.products.part(groups)
         part.weight, part.energies = part.problem.weight, self.energies[kept]
-        part._scales, part._slopes = self._scales[kept], self._slopes[groups]
+        part._largest, part._scales, part._slopes = self._largest[kept], self._scales[kept], self._slopes[groups]
         part.ridge = self.ridge[groups] if isinstance(self.ridge, Tensor) else self.ridge
         part.shapes, part.other_shapes = (
             [(len(groups), *shape[1:]) for shape in shapes] for shapes in (self.shapes, self.other_shapes)
@@ -123,17 +130,22 @@ class Projection:
 
     def value_and_gradients(self, others: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         """The relative error that the best output factor leaves (with the price of the ridge), and its gradients."""
-        values, gradients = self.values_and_gradients(others)
-        return float(values), gradients
+        values, gradients = self._evaluated(others)
+        return float(values) / self._scale, gradients
 
     def values_and_gradients(self, others: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The same of stacked problems, float64 (problems,), and the gradients of their sum."""
+        values, gradients = self._evaluated(others)
+        return values.double() / self._scales, gradients
+
+    def _evaluated(self, others: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Values (problems,), not yet relative, and gradients, which are."""
         leaves = [factor.detach().to(self.weight.dtype).requires_grad_() for factor in others]
         rows = self.products.rows(leaves)
         with torch.no_grad():
             unit, weighted, scale = self._normalised(rows)
             solution, overlap = self._solve(unit, weighted)
-            values = self.energies.to(solution.dtype) - self._sums(solution * overlap)
+            values = self._largest - self._sums(solution * overlap)
             gradient = self.products.residual(solution, weighted)  # in place from here: wide rows are large
             along = (gradient * unit).sum(-1, keepdim=True)
             if self.split.one:  # one scale for the rows of all groups
@@ -143,7 +155,7 @@ class Projection:
                 gradient = gradient.sum(0, keepdim=True)
             del unit, weighted
         rows.backward(gradient)
-        return values.double() / self._scales, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
+        return values, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
