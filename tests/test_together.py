@@ -11,6 +11,7 @@ from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
 from polyad.solvers import Fit, Problem, compare, fit_path, goes_abreast
 from polyad.solvers.abreast import minimise_each
+from polyad.solvers.comparison import as_it_is
 from polyad.solvers.descent import THOROUGH
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.products import TiedRows
@@ -56,7 +57,7 @@ def test_each_errs_as_it_would_alone(form: str, layer: LayerSpec) -> None:
     here, without a bias); and the error is the one that is named."""
     given = [problem(seed, layer.groups) for seed in range(6)]
     ranks = [rank for rank in RANKS if rank <= FORMS[form].max_rank(layer)]
-    found = compare(FORMS[form], layer, given, ranks, steps=BRIEF)
+    found = compare(FORMS[form], layer, given, ranks, as_it_is, steps=BRIEF)
     ratios = apart(found, [fit_path(FORMS[form], layer, one, ranks, steps=BRIEF, brief=True) for one in given])
     assert ratios.abs().max() < 0.5 and ratios.mean().abs() < 0.05
     for own, fits in zip(given, found, strict=True):
@@ -69,7 +70,7 @@ def test_each_errs_as_it_would_alone(form: str, layer: LayerSpec) -> None:
 
 @pytest.mark.parametrize("form", TOGETHER)
 def test_one_by_itself_is_the_fit_alone(form: str) -> None:
-    (found,) = compare(FORMS[form], CONV, [problem(0)], RANKS[:2], steps=BRIEF)
+    (found,) = compare(FORMS[form], CONV, [problem(0)], RANKS[:2], as_it_is, steps=BRIEF)
     for one, two in zip(
         found, fit_path(FORMS[form], CONV, problem(0), RANKS[:2], steps=BRIEF, brief=True), strict=True
     ):
@@ -100,8 +101,8 @@ SPOILED: dict[str, Callable[[Problem], Problem]] = {
 def test_one_that_is_out_of_the_ordinary_does_not_disturb_the_others(form: str, spoiled: str) -> None:
     good = [problem(seed) for seed in range(3)]
     odd = SPOILED[spoiled](problem(3))
-    first, *others = compare(FORMS[form], CONV, [odd, *good], RANKS, steps=BRIEF)
-    assert apart(others, compare(FORMS[form], CONV, good, RANKS, steps=BRIEF)).abs().max() < 0.2
+    first, *others = compare(FORMS[form], CONV, [odd, *good], RANKS, as_it_is, steps=BRIEF)
+    assert apart(others, compare(FORMS[form], CONV, good, RANKS, as_it_is, steps=BRIEF)).abs().max() < 0.2
     alone = fit_path(FORMS[form], CONV, odd, RANKS, steps=BRIEF, brief=True)
     for one, two in zip(first, alone, strict=True):
         assert all(factor.isfinite().all() for factor in one.factors)

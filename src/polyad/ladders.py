@@ -83,13 +83,12 @@ def fitted(
     sites: Sequence[Site], form: Decomposition, norms: Sequence[Norms], ranks: Sequence[Rank]
 ) -> list[list[Candidate]]:
     """For every site a candidate at each rank."""
-    paths = compare(form, sites[0].layer, [own.fit for own in norms], ranks, steps=MENU_STEPS)
-    return [[_told(site, form, own, fit) for fit in path] for site, own, path in zip(sites, norms, paths, strict=True)]
 
+    def told(at: int, fit: Fit) -> Candidate:
+        approximation = form.reconstruct(fit.factors).reshape(norms[at].fit.weight.shape)
+        return priced(sites[at], form.name, fit.rank, **norms[at].errors(approximation, fit.error))
 
-def _told(site: Site, form: Decomposition, norms: Norms, fit: Fit) -> Candidate:
-    approximation = form.reconstruct(fit.factors).reshape(norms.fit.weight.shape)
-    return priced(site, form.name, fit.rank, **norms.errors(approximation, fit.error))
+    return compare(form, sites[0].layer, [own.fit for own in norms], ranks, told, steps=MENU_STEPS)
 
 
 def remembered(

@@ -7,6 +7,7 @@ descent that ends where little is gained carries that on, so that single errors 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -41,19 +42,34 @@ gain less than this share of the error."""
 CANCELLED = 0.03
 """An error that is a difference of two energies in float32 is exact to about 1e-4 of itself from here on."""
 
+A = TypeVar("A")
 Begin = Callable[[Rank], list[Tensor]]
+
+
+def as_it_is(at: int, fit: Fit) -> Fit:
+    """All of a fit is kept."""
+    return fit
 
 
 @on_threads(1)
 def compare(
-    form: Decomposition, layer: LayerSpec, problems: Sequence[Problem], ranks: Sequence[Rank], *, steps: int
-) -> list[list[Fit]]:
-    """For every problem fits at all ranks, each warm-started from the one before; the error never rises with the rank.
+    form: Decomposition,
+    layer: LayerSpec,
+    problems: Sequence[Problem],
+    ranks: Sequence[Rank],
+    keep: Callable[[int, Fit], A],
+    *,
+    steps: int,
+) -> list[list[A]]:
+    """For every problem what is kept of fits at all ranks, each warm-started from the one before; the error never rises
+    with the rank.
 
     Args:
         layer: the layer whose weights they are.
         problems: weights (groups, out, n) and norms.
         ranks: rising.
+        keep: position of a problem, its fit at the next rank -> what is wanted of it: the factors of all ranks together
+            take several times the memory of the weight.
         steps: at most so many L-BFGS iterations.
 
     Raises:
@@ -64,13 +80,16 @@ def compare(
     if not ranks:
         return [[] for _ in problems]
     if all(closed(form, problem) for problem in problems):
-        return [components(form, layer, problem, ranks) for problem in problems]
+        paths = (components(form, layer, problem, ranks) for problem in problems)
+        return [[keep(at, fit) for fit in path] for at, path in enumerate(paths)]
     frames = [Frame.of(form, layer, problem) for problem in problems]
-    found = {}
+    found: list[list[A]] = [[] for _ in problems]
     for places in _alike(form, [frame.view for frame in frames]):
         path = _Path(form, layer, Stack(form, tuple(frames[at].view for at in places)), steps)
-        found |= dict(zip(places, zip(*path.along(ranks), strict=True), strict=True))
-    return [[frame.left(form, layer, fit) for fit in found[at]] for at, frame in enumerate(frames)]
+        for fits in path.along(ranks):
+            for at, fit in zip(places, fits, strict=True):
+                found[at].append(keep(at, frames[at].left(form, layer, fit)))
+    return found
 
 
 def goes_abreast(form: Decomposition, layer: LayerSpec) -> bool:

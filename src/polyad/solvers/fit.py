@@ -9,7 +9,7 @@ from polyad.layers import LayerSpec
 from polyad.plain.alternating import affordable, alternating
 from polyad.records import Rank
 from polyad.solvers.bounded import most, norm_bounded
-from polyad.solvers.comparison import compare
+from polyad.solvers.comparison import as_it_is, compare
 from polyad.solvers.continuation import in_plain_norm, refined
 from polyad.solvers.descent import Descent
 from polyad.solvers.found import (
@@ -78,7 +78,7 @@ def fit_path(
     eliminated in closed form where there is one, refines in the full norm. A matrix factorisation needs neither.
     """
     if brief:
-        return compare(form, layer, [problem], ranks, steps=steps)[0]
+        return compare(form, layer, [problem], ranks, as_it_is, steps=steps)[0]
     for rank in ranks:
         form.check(layer, rank)
     if closed(form, problem):
