@@ -4,7 +4,8 @@
 
 TensorLy (PyTorch backend, float32, its defaults: 100 iterations, tolerance 1e-8, SVD start) runs first and says what
 error is to be reached; Polyad's fit is the one of a menu (`brief`) where that is enough, else with more and more steps.
-Median of five, processor seconds on one thread; kernels of random numbers whose spectra decay like those of trained layers.
+Median of five, processor seconds on one thread; kernels of random numbers whose spectra decay like those of trained
+layers.
 """
 
 import sys
