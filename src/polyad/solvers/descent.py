@@ -11,9 +11,9 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.solvers.problem import Problem
 
-MEMORY = 20
-"""Pairs that L-BFGS keeps at most; of a wide layer they take more memory than all else, so there is room for no more of
-them than iterations can use."""
+MEMORY, ROOM = 20, 1 << 28
+"""Pairs that L-BFGS keeps at most, and their bytes; of a wide layer they take more memory than all else, so there is
+room for no more of them than iterations can use."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def minimise(
 
     # SciPy takes the tolerances relative to 1 where the value is smaller: errors of 1e-5 would end far from the optimum
     start = torch.cat([factor.flatten() for factor in factors]).numpy()
-    pairs = min(MEMORY, max(steps - 1, 1))  # that of the last iteration serves none
+    pairs = max(1, min(MEMORY, steps - 1, ROOM // (2 * start.nbytes)))  # that of the last iteration serves none
     options = {"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": pairs, "ftol": 0.0, "gtol": 0.0}
     found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options, callback=stalled)
     return unpack(found.x if np.isfinite(found.x).all() else start)
