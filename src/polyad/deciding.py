@@ -1,7 +1,7 @@
 """Stages 3 and 4 as they are called: from what was observed to the plan of a budget, and the searches in between."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,19 @@ from polyad.damages.base import Ground
 from polyad.drop import judge_of, least_share
 from polyad.evaluation import divergence, outputs
 from polyad.finalists import STEPS, WAYS, best_of, repriced
+from polyad.hidden_in import hidden_in
 from polyad.latency import Latencies, keep
 from polyad.lessons import learn, lesson
 from polyad.looking import Observed, with_expansions_in_use
+from polyad.naming import inside
+from polyad.narrow import narrow
+from polyad.narrowings import narrowings
 from polyad.outcome import CurvePoint
 from polyad.peaks import with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import propose
 from polyad.rebuild import FINAL_STEPS, factorise, rebuild, untrained
-from polyad.records import Menu, Plan
+from polyad.records import Menu, Narrowing, Plan
 from polyad.settings import Settings
 from polyad.work import Work
 
@@ -72,10 +76,20 @@ class Decision:
         """Fitted, and priced in all that the allocator and the budget ask for."""
         model, settings = self.seen.expanded.model, self.settings
         menu = propose(model, self.seen.trace, self.seen.statistics, settings, progress=self.progress, work=self.work)
+        menu = replace(menu, narrowings=self._narrowings(budget))
         ground = Ground(model, self.seen.statistics, self._batches, self.work, self.progress)
         menu = assess(menu, settings.damage, ground)
         menu = ALLOCATORS[settings.allocator].prepare(model, with_floor(menu, settings.floor))
         return menu if budget.memory is None else with_peaks(model, menu, self.seen.fitted[0])
+
+    def _narrowings(self, budget: Budget) -> tuple[Narrowing, ...]:
+        """Where they are asked for: not under limits on single layers, nor inside modules that were expanded."""
+        model, settings, sites = self.seen.expanded.model, self.settings, self.seen.trace.sites
+        if not settings.narrow or budget.latency is not None or budget.memory is not None:
+            return ()
+        outside = [site for site in sites if not any(inside(site.name, name) for name in self.seen.expanded.names)]
+        found = hidden_in(model, outside, self.seen.fitted[0].take(1))
+        return narrowings(model, found, sites, self.seen.statistics, settings, self.progress)
 
     def _allocated(self, menu: Menu, budget: Budget) -> Plan:
         found = allocate(menu, budget, allocator=self.settings.allocator, refused=self.seen.trace.refused)
@@ -98,7 +112,9 @@ class Decision:
         fitted = factorise(
             self.seen.expanded.model, plan, self.seen.statistics, steps=steps, progress=progress, work=self.work
         )
-        return rebuild(with_expansions_in_use(self.model, plan), fitted)
+        student = rebuild(with_expansions_in_use(self.model, plan), fitted)
+        narrow(student, plan, self.seen.statistics)
+        return student
 
     def _recovered(self, plan: Plan) -> nn.Module:
         """The network of a plan that a search for a drop measures."""

@@ -12,7 +12,6 @@ of it) and q how much worse a large error is than several small ones.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from polyad.progress import Progress, silent
 from polyad.records import DENSE, Candidate, Menu, Plan
@@ -36,7 +35,7 @@ def repriced(menu: Menu, way: tuple[float, float]) -> Menu:
         damage = max(candidate.damage, TINY) ** a * error ** (q - a)
         return candidate if candidate.form == DENSE else candidate.model_copy(update={"damage": damage})
 
-    return replace(menu, candidates={site: tuple(map(priced, found)) for site, found in menu.candidates.items()})
+    return menu.mapped(priced)
 
 
 def best_of(plans: Sequence[Plan], judge: Callable[[Plan], float], progress: Progress = silent) -> Plan:

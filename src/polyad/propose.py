@@ -73,7 +73,7 @@ def propose(
             )
 
     def options(site: Site) -> tuple[Candidate, ...]:
-        norms = _Norms.of(site, weight_of(model, site), norm, statistics.get(site.name))
+        norms = Norms.of(site, weight_of(model, site), norm, statistics.get(site.name))
         return tuple(_options(site, norms, settings, work))
 
     found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
@@ -83,7 +83,7 @@ def propose(
 
 
 @dataclass(frozen=True)
-class _Norms:
+class Norms:
     """In which norms the errors of one site are told: of the fit, on held-out inputs, of the network's outputs."""
 
     fit: Problem
@@ -91,7 +91,7 @@ class _Norms:
     outputs: Problem | None
 
     @classmethod
-    def of(cls, site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> "_Norms":
+    def of(cls, site: Site, weight: Tensor, norm: Metric, statistics: Statistics | None) -> "Norms":
         fit, held_out = problems(site, weight, norm, statistics)
         if statistics is None or statistics.curvature is None:
             return cls(fit, held_out, None)
@@ -112,7 +112,7 @@ class _Norms:
         return found
 
 
-def _options(site: Site, norms: _Norms, settings: Settings, work: Work) -> list[Candidate]:
+def _options(site: Site, norms: Norms, settings: Settings, work: Work) -> list[Candidate]:
     """All candidates of one site, the dense one first; the given one alone where the choice is given."""
     if site.name in settings.fixed:
         name, rank = settings.fixed[site.name]
@@ -129,7 +129,7 @@ def _options(site: Site, norms: _Norms, settings: Settings, work: Work) -> list[
     return [dense_candidate(site), *(candidate for family in families for candidate in ladders[family.name])]
 
 
-def _ladder(site: Site, family: Decomposition, norms: _Norms, round_to: int) -> list[Candidate]:
+def _ladder(site: Site, family: Decomposition, norms: Norms, round_to: int) -> list[Candidate]:
     """Candidates of one form in its best arrangement, fitted at the shares and interpolated between them."""
     form = best_variant(family, site.layer, norms.fit)
     if form is None:
@@ -141,7 +141,7 @@ def _ladder(site: Site, family: Decomposition, norms: _Norms, round_to: int) -> 
 
 
 def _remembered(
-    work: Work, site: Site, norms: _Norms, asked: tuple, make: Callable[[], list[Candidate]]
+    work: Work, site: Site, norms: Norms, asked: tuple, make: Callable[[], list[Candidate]]
 ) -> list[Candidate]:
     """Candidates of one form, from the folder of the run where they are there.
 
@@ -155,7 +155,7 @@ def _remembered(
     piece = work.remember(key, lambda: _piece(make()))
     ranks, table = piece.tensors["rank"].tolist(), piece.tensors["errors"].tolist()
     return [
-        _priced(site, piece.text, tuple(rank), **_known(dict(zip(ERRORS, row, strict=True))))
+        priced(site, piece.text, tuple(rank), **_known(dict(zip(ERRORS, row, strict=True))))
         for rank, row in zip(ranks, table, strict=True)
     ]
 
@@ -187,11 +187,11 @@ def outline(model: nn.Module, trace: Trace, settings: Settings = DEFAULTS) -> Me
     for site in trace.sites:
         problem, _ = problems(site, weight_of(model, site), METRICS["weights"], None)
         if site.name in settings.fixed:
-            menu[site.name] = (_priced(site, *settings.fixed[site.name]),)
+            menu[site.name] = (priced(site, *settings.fixed[site.name]),)
             continue
         carriers = [form for form in FORMS.menu(settings.forms) if form.refuses(site.layer) is None]
         ladders = {form.name: _ranks(site, form, problem, SHARES, settings.round_to) for form in carriers}
-        smallest = [_priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks]
+        smallest = [priced(site, name, ranks[0]) for name, ranks in ladders.items() if ranks]
         smaller = [c for c in smallest if c.params < site.params or c.macs < site.macs]
         menu[site.name] = (dense_candidate(site), *smaller)
     _check_something(trace, menu, settings)
@@ -202,7 +202,7 @@ def _menu(trace: Trace, candidates: Mapping[str, tuple[Candidate, ...]], metric:
     return Menu(trace.sites, candidates, params=trace.params, macs=trace.macs, bytes=trace.bytes, metric=metric)
 
 
-def _priced(
+def priced(
     site: Site,
     form: str,
     rank: Rank,
@@ -228,14 +228,14 @@ def _priced(
 
 def dense_candidate(site: Site) -> Candidate:
     """The layer as it is."""
-    return _priced(site, DENSE, ())
+    return priced(site, DENSE, ())
 
 
-def _candidates(site: Site, form: Decomposition, norms: _Norms, ranks: Sequence[Rank]) -> list[Candidate]:
+def _candidates(site: Site, form: Decomposition, norms: Norms, ranks: Sequence[Rank]) -> list[Candidate]:
     found = []
     for fitted in fit_path(form, site.layer, norms.fit, ranks, steps=MENU_STEPS, brief=True):
         approximation = form.reconstruct(fitted.factors).reshape(norms.fit.weight.shape)
-        found.append(_priced(site, form.name, fitted.rank, **norms.errors(approximation, fitted.error)))
+        found.append(priced(site, form.name, fitted.rank, **norms.errors(approximation, fitted.error)))
     return found
 
 
@@ -255,7 +255,7 @@ def _interpolated(
     for rank in sorted(ranks):
         params = site_params(site, form.name, rank)
         if known.min() < params < known.max():
-            found.append(_priced(site, form.name, rank, **{name: at(params, name) for name in known_errors}))
+            found.append(priced(site, form.name, rank, **{name: at(params, name) for name in known_errors}))
     return found
 
 

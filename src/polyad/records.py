@@ -1,12 +1,13 @@
 """The records that pass between stages: frozen, and JSON-serialisable where they cross a file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from polyad.bench import Timed
+from polyad.hidden import Narrowed
 from polyad.layers import LayerSpec, Size
 from polyad.steps import Step
 from polyad.storage import itemsize
@@ -18,6 +19,9 @@ PLAN_VERSION = 1
 
 DENSE = "dense"
 """The form that keeps a layer as it is; its rank is the empty tuple."""
+
+NARROW = "narrow"
+"""The form of a layer that stays one plain layer with fewer channels; its rank is (outputs, inputs)."""
 
 
 class Record(BaseModel):
@@ -183,13 +187,27 @@ class Candidate(Record):
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """Some of the channels between layers kept: one candidate for each site that gets narrower, chosen together; the
+    reader's carries the damage."""
+
+    narrowed: Narrowed
+    candidates: Mapping[str, Candidate]
+
+    @property
+    def reader(self) -> Candidate:
+        return self.candidates[self.narrowed.hidden.reader]
+
+
+@dataclass(frozen=True)
 class Menu:
     """For every site the candidates, the dense layer first unless the choice is given.
 
     `params`, `macs` and `bytes` are those of the whole network; `metric` is the norm of the fits, `damage` what damages
     are. `memory` is the peak of activations where a budget asks for it, `memory_elsewhere` that while no site runs,
     `latency` the nanoseconds of one pass where a budget asks for it.
-    `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
+    `suggested`, site -> form -> parameters, is what an allocator found in the network itself. A narrowing stands in for
+    one candidate of each of its sites; only allocators that say so look at them.
     """
 
     sites: tuple[Site, ...]
@@ -203,6 +221,15 @@ class Menu:
     latency: int = 0
     suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     damage: str = "relative"
+    narrowings: tuple[Narrowing, ...] = ()
+
+    def mapped(self, change: Callable[[Candidate], Candidate]) -> "Menu":
+        """The menu with another candidate for each, in a narrowing for that of the reader."""
+        found = {site: tuple(map(change, options)) for site, options in self.candidates.items()}
+        narrowings = tuple(
+            replace(one, candidates={**one.candidates, one.reader.site: change(one.reader)}) for one in self.narrowings
+        )
+        return replace(self, candidates=found, narrowings=narrowings)
 
     def fixed(self, unit: str) -> int:
         """The cost of what no candidate changes."""
@@ -224,7 +251,8 @@ class Choice(Record):
 
     @property
     def dense(self) -> bool:
-        return self.form == DENSE
+        """Whether it is a plain layer still, if perhaps a narrower one."""
+        return self.form in (DENSE, NARROW)
 
 
 class Plan(Record):
@@ -232,7 +260,7 @@ class Plan(Record):
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
     `timed` is where and what latencies were measured, where the budget names one; `expanded` are the modules, by name
-    and in order, in whose expansions sites lie; `rule` is what the allocator's own rule came to, such as the
+    and in order, in whose expansions sites lie; `narrowed` are the channels between layers that are kept; `rule` is what the allocator's own rule came to, such as the
     multiplier.
     """
 
@@ -245,6 +273,7 @@ class Plan(Record):
     choices: tuple[Choice, ...]
     refused: tuple[Refusal, ...] = ()
     expanded: dict[str, Step] = {}
+    narrowed: tuple[Narrowed, ...] = ()
     params_before: int
     macs_before: int
     bytes_before: int = 0
@@ -254,7 +283,8 @@ class Plan(Record):
     @property
     def params(self) -> int:
         """Of the whole network, after."""
-        return self.params_before + sum(c.params - c.site.params for c in self.choices)
+        norms = sum(one.removed * one.hidden.params for one in self.narrowed)
+        return self.params_before + sum(c.params - c.site.params for c in self.choices) - norms
 
     @property
     def macs(self) -> int:
@@ -264,7 +294,8 @@ class Plan(Record):
     @property
     def bytes(self) -> int:
         """Of the whole network on disk, after."""
-        return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices)
+        norms = sum(one.removed * one.hidden.bytes for one in self.narrowed)
+        return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices) - norms
 
     @property
     def latency(self) -> int:

@@ -37,5 +37,4 @@ def assess(menu: Menu, damage: str | None, ground: Ground) -> Menu:
     def priced(candidate: Candidate) -> Candidate:
         return candidate.model_copy(update={"damage": 0.0 if candidate.form == DENSE else price(candidate)})
 
-    found = {site: tuple(map(priced, options)) for site, options in menu.candidates.items()}
-    return replace(menu, candidates=found, damage=damage)
+    return replace(menu.mapped(priced), damage=damage)
