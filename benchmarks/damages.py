@@ -110,7 +110,8 @@ def compared(name: str, most: int, only: Sequence[str]) -> Iterator[dict[str, An
     found = trace(bench.model, bench.fitted[0].take(2))
     statistics = gather(bench.model, found.sites, bench.fitted, bench.held_out, curvature=True, seed=SEED, work=work)
     menu = propose(bench.model, found, statistics, Settings(forms=FORMS.get(name, FEW)), work=work)
-    ground = Ground(bench.model, statistics, [*bench.held_out, *bench.fitted], work)
+    batches = [*bench.held_out, *bench.fitted]
+    ground = Ground(bench.model, statistics, batches, sum(batch.size for batch in bench.held_out), work)
     start = perf_counter()
     probes = probe(menu, ground)
     seconds = perf_counter() - start

@@ -16,13 +16,17 @@ from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.damages.measured import sensitivities
 from polyad.damages.probes import Probe, probe
+from polyad.decompositions.base import FORMS as FORMS_BY_NAME
 from polyad.errors import DataError, UnknownNameError
+from polyad.metrics import METRICS
+from polyad.metrics.moments import input_moment
 from polyad.observe import observe
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
 from polyad.records import DENSE, Menu, Statistics
 from polyad.settings import Settings
-from polyad.sites import stacked
+from polyad.sites import stacked, weight_of
+from polyad.solvers import Problem, problems
 from polyad.trace import trace
 from polyad.work import Work
 
@@ -57,7 +61,9 @@ def made() -> tuple[Menu, Ground]:
     model, fitted, unseen = network(), [Batch((inputs(1),))], [Batch((inputs(2),))]
     found = stacked(trace(model, fitted[0].take(2)), ["re:[35]"])
     statistics = observe(model, found.sites, fitted, unseen, curvature=True)
-    return propose(model, found, statistics, Settings(forms=FORMS)), Ground(model, statistics, [*unseen, *fitted])
+    return propose(model, found, statistics, Settings(forms=FORMS)), Ground(
+        model, statistics, [*unseen, *fitted], unseen=40
+    )
 
 
 def damages_of(menu: Menu) -> Mapping[str, list[float]]:
@@ -120,7 +126,14 @@ def test_a_probe_is_what_a_rebuilt_network_does(made: tuple[Menu, Ground], monke
         after = polyad.evaluate(student, list(ground.batches), reference=ground.model)
         last = found[site.name][-1]
         assert last.divergence == pytest.approx(after.value, rel=0.02)
-        assert last.error == pytest.approx(factors.held_out_error, rel=1e-6)
+        moment = input_moment(
+            site, ground.statistics[site.name]
+        )  # of the other half of the batches
+        problem, _ = problems(site, weight_of(ground.model, site), METRICS["inputs"], ground.statistics[site.name])
+        weight = FORMS_BY_NAME[best.form].reconstruct(factors.factors).reshape(problem.weight.shape)
+        seen = Problem(problem.weight, moment).relative(weight)
+        assert last.error == pytest.approx((factors.held_out_error + seen) / 2, rel=1e-6)
+        assert seen < factors.held_out_error
 
 
 def test_a_layer_that_matters_more_is_dearer_when_measured() -> None:

@@ -77,7 +77,8 @@ class Decision:
         model, settings = self.seen.expanded.model, self.settings
         menu = propose(model, self.seen.trace, self.seen.statistics, settings, progress=self.progress, work=self.work)
         menu = replace(menu, narrowings=self._narrowings(budget))
-        ground = Ground(model, self.seen.statistics, self._batches, self.work, self.progress)
+        unseen = sum(batch.size for batch in self.seen.held_out)
+        ground = Ground(model, self.seen.statistics, self._batches, unseen, self.work, self.progress)
         menu = assess(menu, settings.damage, ground)
         menu = ALLOCATORS[settings.allocator].prepare(model, with_floor(menu, settings.floor))
         return menu if budget.memory is None else with_peaks(model, menu, self.seen.fitted[0])

@@ -26,6 +26,9 @@ from polyad.records import Site
 from polyad.slim import slimmed
 from polyad.storage import itemsize
 
+MARKS = (0, 1, 2)
+"""Seeds of the halves that are marked, one run each: a permutation of the channels may leave one half in its place."""
+
 TOLERANCE = 1e-4
 """By so much, relative to their norm, the outputs of the narrower copy may differ."""
 
@@ -90,18 +93,18 @@ def _read_by(model: nn.Module, site: Site, able: Mapping[str, Site], example: Ba
     channels = site.layer.out_features
     if site.layer.groups > 1 or channels < 2:
         return None
-    found, half = None, _half(channels)
-    for marked in (half, ~half):
-        found = _marked_run(model, site, marked, able, example)
+    found = None
+    for seed in MARKS:
+        found = _marked_run(model, site, _half(channels, seed), able, example)
         if found is None or not found.clear:
             return None
     return found
 
 
-def _half(channels: int) -> Tensor:
+def _half(channels: int, seed: int) -> Tensor:
     """Half of the channels at random: a regular half would miss whatever treats blocks of channels alike."""
     half = torch.zeros(channels, dtype=torch.bool)
-    half[torch.randperm(channels, generator=torch.Generator().manual_seed(0))[: channels // 2]] = True
+    half[torch.randperm(channels, generator=torch.Generator().manual_seed(seed))[: channels // 2]] = True
     return half
 
 
@@ -186,7 +189,7 @@ def _together(model: nn.Module, able: Mapping[str, Site], runs: Sequence[_Run]) 
 def _holds(model: nn.Module, hidden: Hidden, able: Mapping[str, Site], example: Batch) -> bool:
     """Whether a narrower network gives what the network does whose reader is blind to the same channels."""
     reader, axis = model.get_submodule(hidden.reader), -1 - able[hidden.reader].layer.dims
-    blind = _half(hidden.channels)
+    blind = _half(hidden.channels, len(MARKS))
     kept = tuple((~blind).nonzero().flatten().tolist())
 
     def hide(module: nn.Module, args: tuple) -> tuple:

@@ -260,8 +260,8 @@ class Plan(Record):
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
     `timed` is where and what latencies were measured, where the budget names one; `expanded` are the modules, by name
-    and in order, in whose expansions sites lie; `narrowed` are the channels between layers that are kept; `rule` is what the allocator's own rule came to, such as the
-    multiplier.
+    and in order, in whose expansions sites lie; `narrowed` are the channels between layers of which only some are kept;
+    `rule` is what the allocator's own rule came to, such as the multiplier.
     """
 
     version: int = PLAN_VERSION

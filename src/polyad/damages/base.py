@@ -23,6 +23,7 @@ class Ground:
         model: the original network, only read.
         statistics: from `observe`, by site.
         batches: inputs to measure on, those first that no fit has seen; empty where the data is a function.
+        unseen: how many samples of them no fit has seen.
         work: where finished measurements are kept and found.
         progress: shows how far it is.
     """
@@ -30,6 +31,7 @@ class Ground:
     model: nn.Module
     statistics: Mapping[str, Statistics]
     batches: Sequence[Batch] = ()
+    unseen: int = 0
     work: Work = NOTHING_KEPT
     progress: Progress = silent
 

@@ -28,10 +28,10 @@ from polyad.lockstep import Meeting, walk
 from polyad.metrics.propagated import Regression, best_shift, output_error, propagated_norm
 from polyad.pair_moments import Pairs
 from polyad.pairs import ROWS, pairs_of
-from polyad.place import Place, State
-from polyad.records import Choice
+from polyad.place import Place, State, place_of
+from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
-from polyad.solvers import Problem, fit
+from polyad.solvers import Problem
 from polyad.splits import merged
 
 LANES = 64
@@ -55,6 +55,8 @@ ROUNDS = 5
 GATE_STEPS = 8
 """L-BFGS iterations in each round."""
 
+
+DENSE_TOO = False
 
 Step = Callable[[Pairs], Tensor]
 """Moments with what is wanted -> W* - W."""
@@ -93,7 +95,7 @@ def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
 
 def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
     """What can be refitted, and words about what cannot."""
-    replaced = [choice for choice in lesson.plan.choices if not choice.dense]
+    replaced = [choice for choice in lesson.plan.choices if DENSE_TOO or choice.form != DENSE]
     able = [choice for choice in replaced if _refusal(choice) is None]
     reasons = [f"{choice.site.name} ({_refusal(choice)})" for choice in replaced if choice not in able]
     return able, f" (left as they are: {', '.join(reasons)})" if reasons else ""
@@ -117,7 +119,7 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
     done = set()
     with closing(walk(lesson.teacher, lesson.student, sites, [*fitted, *unseen], summed)) as meetings:
         for meeting in lesson.progress(meetings, "refit", len(choices)):
-            place = Place(by_name[meeting.name], lesson.teacher, lesson.student)
+            place = place_of(by_name[meeting.name], lesson.teacher, lesson.student)
             parts = (
                 _Inputs.of(place, meeting, slice(0, len(fitted))),
                 _Inputs.of(place, meeting, slice(len(fitted), None)),
@@ -156,7 +158,7 @@ class _Inputs:
 
 def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> bool:
     """Put the better of the present and the refined state into the student."""
-    site, dense = place.site, place.teacher.get_submodule(place.site.name)
+    site, dense = place.site, place.original
     pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
     check = pairs_of(site, dense, unseen.seen, unseen.wanted, limit=ROWS // 4)
     if not (pairs.energy.isfinite().all() and check.energy.isfinite().all() and pairs.moment.isfinite().all()):
@@ -184,8 +186,7 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
 
 def _fitted(place: Place, start: State, pairs: Pairs, step: Tensor, steps: int) -> State:
     problem = Problem(place.dense[0] + step, propagated_norm(place.site, pairs))
-    found = fit(place.form, place.site.layer, problem, place.choice.rank, steps=steps, init=start.factors)
-    return _centred(place, found.factors, pairs)
+    return _centred(place, place.fitted(problem, start.factors, steps), pairs)
 
 
 def _centred(place: Place, factors: Sequence[Tensor], pairs: Pairs) -> State:

@@ -9,10 +9,10 @@ position) adds
 
     tr(G V_i P_ii^-1 V_i')
 
-to the error, V being the weight as it is by then; what is left of V and P follows by a rank-p update (the optimal brain
-surgeon: Hassibi and Stork, NIPS 1992, here for the output of one layer; channels of convolutions: He, Zhang and Sun, "Channel
-Pruning for Accelerating Very Deep Neural Networks", ICCV 2017). Starting from all channels, the cheapest go first, some at
-a time while there are many.
+to the error, V being the weight as it is by then; what is left of V and P follows by a rank-p update (the optimal
+brain surgeon: Hassibi and Stork, NIPS 1992, here for the output of one layer; channels of convolutions: He, Zhang and
+Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017). Starting from all channels, the cheapest
+go first, some at a time while there are many.
 """
 
 from collections.abc import Iterator, Sequence
