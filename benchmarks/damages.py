@@ -28,9 +28,10 @@ from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.damages.probes import Probe, probe
 from polyad.gather import gather
+from polyad.menu import Candidate, Menu
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import DENSE, Candidate, Menu
+from polyad.records import DENSE
 from polyad.settings import Settings
 from polyad.trace import trace
 from polyad.work import Work

@@ -18,12 +18,13 @@ from polyad.damages.measured import sensitivities
 from polyad.damages.probes import Probe, probe
 from polyad.decompositions.base import FORMS as FORMS_BY_NAME
 from polyad.errors import DataError, UnknownNameError
+from polyad.menu import Menu
 from polyad.metrics import METRICS
 from polyad.metrics.moments import input_moment
 from polyad.observe import observe
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import DENSE, Menu, Statistics
+from polyad.records import DENSE, Statistics
 from polyad.settings import Settings
 from polyad.sites import stacked, weight_of
 from polyad.solvers import Problem, problems
@@ -126,9 +127,7 @@ def test_a_probe_is_what_a_rebuilt_network_does(made: tuple[Menu, Ground], monke
         after = polyad.evaluate(student, list(ground.batches), reference=ground.model)
         last = found[site.name][-1]
         assert last.divergence == pytest.approx(after.value, rel=0.02)
-        moment = input_moment(
-            site, ground.statistics[site.name]
-        )  # of the other half of the batches
+        moment = input_moment(site, ground.statistics[site.name])  # of the other half of the batches
         problem, _ = problems(site, weight_of(ground.model, site), METRICS["inputs"], ground.statistics[site.name])
         weight = FORMS_BY_NAME[best.form].reconstruct(factors.factors).reshape(problem.weight.shape)
         seen = Problem(problem.weight, moment).relative(weight)

@@ -22,9 +22,10 @@ from polyad.evaluation import divergence, outputs
 from polyad.hidden import Hidden, Narrowed
 from polyad.hidden_in import hidden_in
 from polyad.lessons import learn, lesson
+from polyad.menu import Narrowing
 from polyad.pipeline import Result
 from polyad.progress import silent
-from polyad.records import NARROW, Narrowing, Plan
+from polyad.records import NARROW, Plan
 from polyad.slim import slim, slimmed
 from polyad.solvers import Problem
 from polyad.solvers.channels import fewer_channels, making_up

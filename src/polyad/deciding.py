@@ -20,6 +20,7 @@ from polyad.hidden_in import hidden_in
 from polyad.latency import Latencies, keep
 from polyad.lessons import learn, lesson
 from polyad.looking import Observed, with_expansions_in_use
+from polyad.menu import Menu, Narrowing
 from polyad.naming import inside
 from polyad.narrow import narrow
 from polyad.narrowings import narrowings
@@ -28,7 +29,7 @@ from polyad.peaks import with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import propose
 from polyad.rebuild import FINAL_STEPS, factorise, rebuild, untrained
-from polyad.records import Menu, Narrowing, Plan
+from polyad.records import Plan
 from polyad.settings import Settings
 from polyad.work import Work
 
@@ -100,10 +101,13 @@ class Decision:
         """Of the finalists, the plan whose network is closest to the original."""
         if self.settings.finalists < 2 or not self._batches:
             return self._allocated(menu, budget)
-        wanted = outputs(self.model, self._batches)
+        parts = [part for part in (self.seen.held_out, self.seen.fitted) if part and isinstance(part[0], Batch)]
+        wanted = [outputs(self.model, part) for part in parts]
 
         def apart(plan: Plan) -> float:
-            return divergence(wanted, outputs(self._made(plan, STEPS, silent), self._batches))
+            student = self._made(plan, STEPS, silent)
+            found = [divergence(one, outputs(student, part)) for one, part in zip(wanted, parts, strict=True)]
+            return sum(found) / len(found)
 
         ways = WAYS[: self.settings.finalists]
         return best_of([self._allocated(repriced(menu, way), budget) for way in ways], apart, self.progress)

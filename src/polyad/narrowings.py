@@ -11,10 +11,11 @@ from functools import partial
 from torch import nn
 
 from polyad.hidden import Hidden, Narrowed
+from polyad.menu import Candidate, Narrowing
 from polyad.metrics import METRICS, Metric
 from polyad.progress import Progress, silent
 from polyad.propose import Norms, priced
-from polyad.records import NARROW, Candidate, Narrowing, Site, Statistics
+from polyad.records import NARROW, Site, Statistics
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers.channels import fewer_channels, making_up

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from polyad.cost import site_bytes, site_macs, site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
+from polyad.menu import Candidate, Menu
 from polyad.metrics import METRICS, Metric
 from polyad.overrides import check_fixed
 from polyad.progress import Progress, silent
-from polyad.records import DENSE, Candidate, Menu, Rank, Site, Statistics, Trace
+from polyad.records import DENSE, Rank, Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import Problem, best_variant, fit_path, identity, problems, ranks_within

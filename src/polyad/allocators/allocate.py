@@ -6,7 +6,8 @@ from dataclasses import replace
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, by_damage, total, within
 from polyad.budget import SUMS, Budget
 from polyad.errors import BudgetError
-from polyad.records import DENSE, NARROW, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
+from polyad.menu import Candidate, Menu
+from polyad.records import DENSE, NARROW, Choice, Plan, Refusal, Site, rank_text
 
 
 def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused: tuple[Refusal, ...] = ()) -> Plan:

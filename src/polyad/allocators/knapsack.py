@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, within
 from polyad.budget import UNITS
+from polyad.menu import Candidate, Menu
 from polyad.native import stdout_to_stderr
-from polyad.records import Candidate, Menu
 
 GAP = 1e-6
 """Relative gap at which the program counts as solved."""

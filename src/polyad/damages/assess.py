@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from polyad.damages.base import DAMAGES, Ground
 from polyad.errors import DataError
-from polyad.records import DENSE, Candidate, Menu
+from polyad.menu import Candidate, Menu
+from polyad.records import DENSE
 
 DEFAULT, WITHOUT_BATCHES = "measured", "relative"
 """Where nothing is asked for; a function that runs the model itself gives no batches to measure on."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from polyad.batches import Batch
+from polyad.menu import Candidate, Menu
 from polyad.progress import Progress, silent
-from polyad.records import Candidate, Menu, Statistics
+from polyad.records import Statistics
 from polyad.registry import Registry
 from polyad.work import NOTHING_KEPT, Work
 

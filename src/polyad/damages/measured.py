@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from polyad.damages.base import DAMAGES, Damage, Ground, Price
 from polyad.damages.probes import Probe, probe
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 SHRINKAGE = 0.5
 """0 is the measurement as it is, 1 the relative error."""

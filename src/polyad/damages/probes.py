@@ -19,9 +19,10 @@ from polyad.damages.base import Ground
 from polyad.decompositions.base import FORMS
 from polyad.evaluation import divergences, outputs
 from polyad.fingerprint import fingerprints
+from polyad.menu import Candidate, Menu
 from polyad.metrics import METRICS
 from polyad.metrics.moments import input_moment, input_norm
-from polyad.records import DENSE, Candidate, Menu, Site, Statistics
+from polyad.records import DENSE, Site, Statistics
 from polyad.replay import Replay
 from polyad.sites import weight_of
 from polyad.solvers import Problem, fit, identity, problems

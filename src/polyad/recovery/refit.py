@@ -8,6 +8,9 @@ section 3.3). The bias, or the batch norm behind, takes up the mean. Where a sho
 wanted is the sum that the teacher has, so that the layer also makes up for what the shortcut brings along (He, Zhang
 and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.3).
 
+Layers that are dense still are refitted as well: what they see has changed too, and they have the most to make up with.
+Those that leave out channels (slim.py) are among them; layers that write fewer channels stay as they are.
+
 A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
 divergence from the teacher does not rise. `statistics` follows for the sites that are left.
 """
@@ -56,8 +59,6 @@ GATE_STEPS = 8
 """L-BFGS iterations in each round."""
 
 
-DENSE_TOO = False
-
 Step = Callable[[Pairs], Tensor]
 """Moments with what is wanted -> W* - W."""
 
@@ -95,10 +96,20 @@ def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
 
 def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
     """What can be refitted, and words about what cannot."""
-    replaced = [choice for choice in lesson.plan.choices if DENSE_TOO or choice.form != DENSE]
+    replaced = [choice for choice in lesson.plan.choices if choice.form != DENSE]
     able = [choice for choice in replaced if _refusal(choice) is None]
     reasons = [f"{choice.site.name} ({_refusal(choice)})" for choice in replaced if choice not in able]
+    able = able and [choice for choice in lesson.plan.choices if choice in able or _joins(choice, able, lesson)]
     return able, f" (left as they are: {', '.join(reasons)})" if reasons else ""
+
+
+def _joins(choice: Choice, replaced: Sequence[Choice], lesson: Lesson) -> bool:
+    """Whether a dense layer is refitted too: where that leaves room for as many samples as the replaced ones do."""
+    if choice.form != DENSE or _refusal(choice) is not None:
+        return False
+    samples = sum(batch.size for batch in (*lesson.calibration, *lesson.held_out))
+    room = samples_at_once([one.site for one in replaced])
+    return samples_at_once([choice.site]) >= min(room, samples)
 
 
 def _refusal(choice: Choice) -> str | None:
