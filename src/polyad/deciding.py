@@ -1,6 +1,6 @@
 """Stages 3 and 4 as they are called: from what was observed to the plan of a budget, and the searches in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from polyad.batches import Batch
 from polyad.budget import Budget
 from polyad.damages.assess import assess
 from polyad.damages.base import Ground
+from polyad.damages.probes import first_samples
 from polyad.drop import judge_of, least_share
 from polyad.evaluation import divergence, outputs
 from polyad.finalists import STEPS, WAYS, best_of, repriced
@@ -30,6 +31,7 @@ from polyad.progress import Progress, silent
 from polyad.propose import propose
 from polyad.rebuild import FINAL_STEPS, factorise, rebuild, untrained
 from polyad.records import Plan
+from polyad.remeasure import contributions, parts, remeasured
 from polyad.settings import Settings
 from polyad.work import Work
 
@@ -87,10 +89,11 @@ class Decision:
     def _narrowings(self, budget: Budget) -> tuple[Narrowing, ...]:
         """Where they are asked for: not under limits on single layers, nor inside modules that were expanded."""
         model, settings, sites = self.seen.expanded.model, self.settings, self.seen.trace.sites
-        if not settings.narrow or budget.latency is not None or budget.memory is not None:
+        example = self.seen.fitted[0]
+        if not settings.narrow or not isinstance(example, Batch) or budget.latency or budget.memory:
             return ()
         outside = [site for site in sites if not any(inside(site.name, name) for name in self.seen.expanded.names)]
-        found = hidden_in(model, outside, self.seen.fitted[0].take(1))
+        found = hidden_in(model, outside, example.take(1))
         return narrowings(model, found, sites, self.seen.statistics, settings, self.progress)
 
     def _allocated(self, menu: Menu, budget: Budget) -> Plan:
@@ -98,19 +101,39 @@ class Decision:
         return found.model_copy(update={"expanded": dict(self.seen.expanded.names)})
 
     def _closest(self, menu: Menu, budget: Budget) -> Plan:
-        """Of the finalists, the plan whose network is closest to the original."""
+        """Of the finalists, the plan whose network is closest to the original, or a better one that it leads to."""
         if self.settings.finalists < 2 or not self._batches:
             return self._allocated(menu, budget)
-        parts = [part for part in (self.seen.held_out, self.seen.fitted) if part and isinstance(part[0], Batch)]
-        wanted = [outputs(self.model, part) for part in parts]
+        known = [part for part in (self.seen.held_out, self.seen.fitted) if part and isinstance(part[0], Batch)]
+        wanted = [outputs(self.model, part) for part in known]
 
-        def apart(plan: Plan) -> float:
-            student = self._made(plan, STEPS, silent)
-            found = [divergence(one, outputs(student, part)) for one, part in zip(wanted, parts, strict=True)]
+        def apart(student: nn.Module) -> float:
+            found = [divergence(one, outputs(student, part)) for one, part in zip(wanted, known, strict=True)]
             return sum(found) / len(found)
 
-        ways = WAYS[: self.settings.finalists]
-        return best_of([self._allocated(repriced(menu, way), budget) for way in ways], apart, self.progress)
+        menus = [repriced(menu, way) for way in WAYS[: self.settings.finalists]]
+        plans = [self._allocated(one, budget) for one in menus]
+        best = best_of(plans, lambda plan: apart(self._made(plan, STEPS, silent)), self.progress)
+        menu = next(one for one, plan in zip(menus, plans, strict=True) if plan.choices == best.choices)
+        return self._corrected(menu, budget, best, apart)
+
+    def _corrected(self, menu: Menu, budget: Budget, best: Plan, apart: Callable[[nn.Module], float]) -> Plan:
+        """The plan of a menu, or that of the menu corrected by what each replacement does among the others.
+
+        Args:
+            menu: that the plan was made from.
+            apart: the network of a plan -> its divergence from the original.
+        """
+        few = first_samples(self.seen.held_out or self._batches, menu, len(parts(best)))
+        wanted, student = outputs(self.model, few), self._made(best, STEPS, silent)
+        original = self.seen.expanded.model
+        found = contributions(student, original, best, lambda network: divergence(wanted, outputs(network, few)))
+        plan = self._allocated(remeasured(menu, best, found), budget)
+        closest, other = apart(student), apart(self._made(plan, STEPS, silent))
+        if not other < closest:
+            return best
+        said = f"weighed again by what each replacement does among the others: divergence {other:.3g}"
+        return plan.model_copy(update={"rule": f"{best.rule}; {said}"})
 
     def _made(self, plan: Plan, steps: int, progress: Progress) -> nn.Module:
         """The network of a plan, not recovered."""

@@ -82,7 +82,7 @@ def probe(menu: Menu, ground: Ground, shares: Sequence[float] = SHARES) -> dict[
     asked = {site.name: _chosen(site, menu.candidates[site.name], shares) for site in menu.sites}
     asked = {name: chosen for name, chosen in asked.items() if chosen}
     sites = [site for site in menu.sites if site.name in asked]
-    batches = _few(ground.batches, menu, sum(map(len, asked.values())))
+    batches = first_samples(ground.batches, menu, sum(map(len, asked.values())))
     fresh = min(ground.unseen / max(sum(batch.size for batch in batches), 1), 1.0)
     seen = fingerprints(ground.model, sites, batches, ()) or {}
 
@@ -128,8 +128,8 @@ def _chosen(site: Site, candidates: Sequence[Candidate], shares: Sequence[float]
     return found
 
 
-def _few(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
-    """The first samples: as many as the probes may take. On average half of the network lies behind a site."""
+def first_samples(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
+    """The first samples: as many as so many probes may take. On average half of the network lies behind a site."""
     affordable = int(MACS / max(menu.macs * probes / 2, 1))
     left, found = min(IMAGES, max(FEWEST, affordable)), []
     for batch in batches:
