@@ -50,18 +50,23 @@ def write(name: str, rows: list[dict[str, Any]], seed: int, out: Path | None = N
 def each_alone(name: str, measure: Callable[[str], dict[str, Any]], cases: Iterable[str], seed: int) -> None:
     """Measure every case in a process of its own, since peak memory belongs to a process; print and write the rows.
 
-    Called by a script's `main`: with `--one CASE` that is what it does and nothing else.
+    Rows of other cases that the file holds stay, each with the commit that it was measured at. Called by a script's
+    `main`: with `--one CASE` that is what it does and nothing else.
     """
     if sys.argv[1:2] == ["--one"]:
         sys.stdout.write(json.dumps(measure(sys.argv[2])))
         return
-    rows = []
+    cases, commit = list(cases), provenance(seed)["commit"]
+    path = HERE / "results" / f"{name}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows = {row["case"]: row for row in earlier if row["case"] not in cases}
     for case in cases:
         command = [sys.executable, sys.argv[0], "--one", case]
-        rows.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout))
-        sys.stdout.write(f"{rows[-1]}\n")
+        found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+        rows[case] = {"case": case, "commit": commit} | found
+        sys.stdout.write(f"{rows[case]}\n")
         sys.stdout.flush()
-        write(name, rows, seed)
+        write(name, list(rows.values()), seed)
 
 
 def _commit() -> str:

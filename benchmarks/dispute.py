@@ -57,6 +57,8 @@ class Size:
         plans: random networks.
         recovered: how many of them are recovered too.
         lesson: samples of a recovery; a third decides.
+        touched: between what share and what share of the layers a plan replaces.
+        kept: between what share and what share of its parameters it keeps in a layer that it replaces.
     """
 
     every: int
@@ -65,19 +67,18 @@ class Size:
     plans: int
     recovered: int
     lesson: int
+    touched: tuple[float, float] = (0.2, 1.0)
+    kept: tuple[float, float] = (0.1, 0.95)
 
 
 SIZES = {
     "stories260k": Size(2, (0.1, 0.35), 0, 30, 0, 0),
     "resnet20": Size(3, (0.1, 0.35), 200, 30, 10, 60),
-    "mobilenet_v2": Size(6, (0.1, 0.35), 50, 12, 3, 30),
+    "mobilenet_v2": Size(6, (0.1, 0.35), 50, 16, 4, 30, touched=(0.02, 0.3), kept=(0.3, 0.95)),  # bears little
     "resnet56": Size(8, (0.1, 0.35), 100, 20, 5, 45),
 }
 PROBED = 25
 """Held-out samples of each batch on which sensitivities are measured."""
-
-LEAST = (0.1, 0.95)
-"""Between what share and what share of its parameters a random plan keeps, before layers that stay dense."""
 
 
 class Dispute:
@@ -179,9 +180,9 @@ class Dispute:
 
     def _drawn(self, draw: Random, number: int) -> dict[str, tuple[str, float]]:
         """Site -> form and share; how deep it cuts, and how many layers, differ from plan to plan."""
-        low, high = LEAST
+        low, high = self.size.kept
         depth = exp(log(low) + (log(high) - log(low)) * (number + 0.5) / self.size.plans)
-        touched = draw.uniform(0.2, 1.0)
+        touched = draw.uniform(*self.size.touched)
         found = {}
         for site in self.sites:
             forms = sorted({one.form for one in self.candidates[site.name]})

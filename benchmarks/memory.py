@@ -1,12 +1,13 @@
 """Peak memory of a whole menu of one wide layer with its full norm.
 
-    python benchmarks/memory.py
+    python benchmarks/memory.py [512x512x3x3] [4096x11008]
 
 Each layer is a process of its own. The statistics (the second moment of the inputs, float64) are made up; `statistics`
 is what they take, `peak` what the process takes at most, PyTorch included.
 """
 
 import resource
+import sys
 from time import perf_counter, process_time
 from typing import Any
 
@@ -49,7 +50,6 @@ def measure(name: str) -> dict[str, Any]:
     menu = propose(model, found, {site.name: statistics}, Settings())
     seconds, busy = perf_counter() - start, process_time() - busy
     return {
-        "layer": name,
         "inputs": n,
         "statistics_gib": round(seen.nbytes / GIB, 2),
         "before_gib": round(before, 2),
@@ -61,4 +61,4 @@ def measure(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    each_alone("memory", measure, LAYERS, SEED)
+    each_alone("memory", measure, sys.argv[1:] or LAYERS, SEED)

@@ -86,7 +86,6 @@ def measure(name: str) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     floor = evaluations(model, found.sites) / rate()
     return {
-        "network": name,
         "params": found.params,
         "layers": len(found.sites),
         "candidates": sum(len(c) for c in menu.candidates.values()),

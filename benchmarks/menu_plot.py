@@ -22,7 +22,7 @@ WIDTH, HEIGHT, LEFT, TOP = 420, 260, 62, 44
 
 def draw(rows: list[dict[str, Any]]) -> str:
     """The whole picture from the rows of menu.json; the dotted line grows like parameters to the power of `LIMIT`."""
-    known = {row["network"]: (log10(row["params"]), log10(row["processor_s"])) for row in rows}
+    known = {row["case"]: (log10(row["params"]), log10(row["processor_s"])) for row in rows}
     points = {name: [known[one] for one in own if one in known] for name, (_, own) in SERIES.items()}
     xs, ys = zip(*(point for own in points.values() for point in own), strict=True)
     start, far = min(points["depth: ResNet-20, 56, 110"]), max(xs)

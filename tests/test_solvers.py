@@ -1,5 +1,8 @@
 """The solver: exact gradients, optimal where optimality is known, never worse than its start."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -160,5 +163,26 @@ def test_views_of_a_huge_norm_in_float32_give_the_fits_of_float64(
     assert single.error == pytest.approx(exact.error, rel=0.03)
     assert all(factor.dtype == torch.float64 for factor in single.factors)
     assert given.relative(FORMS[form].reconstruct(single.factors).reshape(1, 12, 72)) == pytest.approx(
-        single.error, rel=1e-3
+        single.error,
+        rel=1e-2 if brief else 1e-3,  # at an error of 6e-4
     )
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["weights", "inputs"])
+@pytest.mark.parametrize("brief", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_problem_goes_with_its_last_name(form: str, brief: bool, plain: bool) -> None:
+    """Its views, gigabytes for a wide layer, are not to wait until Python looks for cycles."""
+    layer, given = carrier(form), problem(3, plain=plain)
+    if FORMS[form].refuses(layer):
+        pytest.skip(f"{form} refuses it")
+    views = []
+    gc.collect()
+    gc.disable()
+    try:
+        fit(FORMS[form], layer, given, middle(form, layer), steps=20, brief=brief)
+        views = [weakref.ref(given), *(weakref.ref(view.problem) for view in given._whitened.values())]
+        del given
+        assert not [view for view in views if view() is not None]
+    finally:
+        gc.enable()

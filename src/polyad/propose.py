@@ -77,8 +77,10 @@ def propose(
         norms = Norms.of(site, weight_of(model, site), norm, statistics.get(site.name))
         return tuple(_options(site, norms, settings, work))
 
-    found = progress(side_by_side(options, trace.sites), "propose", len(trace.sites))
-    menu = {site.name: candidates for site, candidates in zip(trace.sites, found, strict=True)}
+    largest_first = sorted(trace.sites, key=lambda site: -site.params)  # so that all threads end at about the same time
+    found = progress(side_by_side(options, largest_first), "propose", len(trace.sites))
+    candidates = {site.name: own for site, own in zip(largest_first, found, strict=True)}
+    menu = {site.name: candidates[site.name] for site in trace.sites}
     _check_something(trace, menu, settings)
     return _menu(trace, menu, norm.name)
 
@@ -107,7 +109,7 @@ class Norms:
         """The errors of a candidate: `nats` are half the squared norm of the change of the network's outputs."""
         found = {"error": error}
         if self.held_out is not None:
-            found["held_out"] = self.held_out.relative(approximation)
+            found["held_out"] = self.held_out.nearly(approximation)
         if self.outputs is not None:
             found["nats"] = float(self.outputs.squared_norm(self.outputs.weight - approximation)) / 2
         return found

@@ -196,25 +196,28 @@ def _compared_one(
 ) -> Fit:
     """One descent, from the plain start or grown from the smaller rank, that ends where little is gained."""
     if previous is not None and form.additive:
-        factors = grow(form, layer, view, previous.factors, rank)
+        factors = grow(form, layer, view, previous.factors, rank, single=True)
     else:
         factors = begin(rank)
     start = _no_worse_than_zero(form, view, Fit(rank, tuple(factors), error_of(form, view.problem, factors)))
     found = start
     plain = view.problem.matrix is None and view.problem.left is None
     if start.error >= EXACT and (not plain or (steps and not form.start_is_optimal)):
-        factors = _briefly(form, layer, view, start, steps)
-        found = min(start, Fit(rank, tuple(factors), error_of(form, view.problem, factors)), key=_error)
+        factors, error = _briefly(form, layer, view, start, steps)
+        found = min(start, Fit(rank, tuple(factors), error), key=_error)
     if previous is None or found.error <= previous.error:
         return found
     larger = padded(previous.factors, form.factor_shapes(layer, rank))
     return found if larger is None else Fit(rank, tuple(larger), previous.error)
 
 
-def _briefly(form: Decomposition, layer: LayerSpec, view: Whitened, start: Fit, steps: int) -> list[Tensor]:
+def _briefly(
+    form: Decomposition, layer: LayerSpec, view: Whitened, start: Fit, steps: int
+) -> tuple[list[Tensor], float]:
     split = elimination_of(form)
     if split is None or view.problem.left is not None:
-        return Descent(form, view.problem).refine(start.factors, steps, BRIEF)
+        factors = Descent(form, view.problem).refine(start.factors, steps, BRIEF)
+        return factors, error_of(form, view.problem, factors)
     return compared(form, split, view.problem, form.sizes(layer), start.factors, error=start.error, steps=steps)
 
 

@@ -11,14 +11,28 @@ from polyad.records import Rank
 from polyad.solvers.problem import Whitened
 
 
-def grow(form: Decomposition, layer: LayerSpec, view: Whitened, factors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
-    """Factors of an additive form (a sum of terms) at `rank`, the new terms fitted to the residual."""
+def grow(
+    form: Decomposition,
+    layer: LayerSpec,
+    view: Whitened,
+    factors: Sequence[Tensor],
+    rank: Rank,
+    *,
+    single: bool = False,
+) -> list[Tensor]:
+    """Factors of an additive form (a sum of terms) at `rank`, the new terms fitted to the residual.
+
+    Args:
+        single: whether those in float32 do.
+    """
     letter = form.rank_letters(layer)
     at = [letters.index(letter) + 1 for letters in form.letters]
     (wanted,), have = rank, factors[0].shape[at[0]]
     residual = view.target - form.contracted(factors)
-    extra = form.start(residual, (wanted - have,))
-    return [torch.cat(pair, axis) for *pair, axis in zip(factors, extra, at, strict=True)]
+    extra = form.start(residual.float() if single else residual, (wanted - have,))
+    return [
+        torch.cat([pair[0], pair[1].to(pair[0].dtype)], axis) for *pair, axis in zip(factors, extra, at, strict=True)
+    ]
 
 
 def padded(factors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> list[Tensor] | None:

@@ -32,6 +32,10 @@ LIFT = 1e-12
 HUGE = 1 << 29
 """Bytes of a norm (8,192 inputs) from which on its views are of float32."""
 
+SINGLE = 3e-3
+"""Errors above this are told in float32, and descents for comparison that start there are computed in it: products take
+half the time, and rounding (about 1e-6 of the weight's energy) does not show."""
+
 SMALLEST = 1e-6
 """A weight or norm whose largest entry lies between this and its inverse is left as it is."""
 
@@ -55,15 +59,28 @@ class Problem:
         """tr(G W C W'), what relative errors are relative to."""
         return float(self.squared_norm(self.weight))
 
-    @cached_property
+    @property
     def single(self) -> "Problem":
         """The same in float32, for descents: products take half the time.
 
         C is lifted by what rounding may take from its smallest eigenvalues, or weights would grow where they are
         negative.
         """
-        if self.weight.dtype == torch.float32:
-            return self
+        return self if self.weight.dtype == torch.float32 else self._single
+
+    @property
+    def moderate(self) -> tuple["Problem", float]:
+        """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
+        be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
+        the plain norm takes its place."""
+        found, scale = self._moderate
+        return found or self, scale
+
+    # What is kept never holds the problem itself: a cycle would keep its views, which of a wide layer take gigabytes,
+    # until Python looks for cycles.
+
+    @cached_property
+    def _single(self) -> "Problem":
         matrix, left = (
             None if norm is None else norm.to(torch.float32, copy=True) for norm in (self.matrix, self.left)
         )
@@ -73,18 +90,16 @@ class Problem:
         return Problem(self.weight.float(), matrix, left)
 
     @cached_property
-    def moderate(self) -> tuple["Problem", float]:
-        """The same with weight and norm in a range whose products float32 can hold, and what its approximations have to
-        be multiplied by: a power of two, which changes no digit. A norm that sees nothing of the weight tells nothing:
-        the plain norm takes its place."""
+    def _moderate(self) -> tuple["Problem | None", float]:
+        """As `moderate`, None for the problem as it is."""
         scale, matrix, left = _power_of_two(self.weight), _moderate(self.matrix), _moderate(self.left)
         same = scale == 1 and matrix is self.matrix and left is self.left
         found = self if same else Problem(self.weight / scale, matrix, left)
         if found.energy == 0 and found.weight.any():
             return Problem(found.weight, None), scale
         if matrix is not None and not SMALLEST < found.energy < 1 / SMALLEST:
-            found = Problem(found.weight, matrix / _power_of_two(torch.tensor(found.energy)), left)
-        return found, scale
+            return Problem(found.weight, matrix / _power_of_two(torch.tensor(found.energy)), left), scale
+        return None if same else found, scale
 
     @cached_property
     def digest(self) -> str:
@@ -113,6 +128,11 @@ class Problem:
         """Relative error of an approximation (groups, out, n)."""
         error = float(self.squared_norm(self.weight - approximation))
         return error / self.energy if self.energy > 0 else error
+
+    def nearly(self, approximation: Tensor) -> float:
+        """`relative` in float32 where that is exact enough for a comparison."""
+        quick = self.single.relative(approximation.float())
+        return quick if quick > SINGLE else self.relative(approximation)
 
     @cached_property
     def _whitened(self) -> dict[tuple, "Whitened"]:
@@ -219,7 +239,7 @@ def _whiten(
     sizes = tuple(size for _, size in modes)
     shape = (*outputs, *sizes)
     if (matrix := problem.matrix) is None:
-        return Whitened(problem, shape, {})
+        return Whitened(Problem(problem.weight, None, problem.left), shape, {})
     diagonal = matrix.dim() == 2
     groups, out, n = problem.weight.shape
     weight = problem.weight.reshape(groups, out, *sizes)

@@ -80,8 +80,14 @@ class Projection:
 
     def refine(self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH) -> list[Tensor]:
         """All factors, after at most `steps` iterations of L-BFGS from these."""
+        return self.refined(factors, steps, patience)[0]
+
+    def refined(
+        self, factors: Sequence[Tensor], steps: int, patience: Patience = THOROUGH
+    ) -> tuple[list[Tensor], float]:
+        """The same, and their relative error."""
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
-        return self.completed(minimise(self.value_and_gradients, others, steps, patience))
+        return self.solved(minimise(self.value_and_gradients, others, steps, patience))
 
     def value_and_gradients(self, others: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
         """The relative error that the best output factor leaves (with the price of the ridge), and its gradients."""
@@ -104,13 +110,18 @@ class Projection:
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
+        return self.solved(others)[0]
+
+    def solved(self, others: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+        """The same, and their relative error: with M A' = N - ridge A' it is tr(W C W') - tr(A N) - ridge |A|^2."""
         rows = self.products.rows([factor.to(self.weight.dtype) for factor in others])
         unit, weighted, scale = self._normalised(rows)
-        solution, _ = self._solve(unit, weighted)
+        solution, overlap = self._solve(unit, weighted)
+        explained = float((solution * overlap).sum()) + self.ridge * float(solution.square().sum())
         factors = list(others)
         shape = self.shapes[self.split.position]
         factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT.double(), shape))
-        return factors
+        return factors, (self.problem.energy - explained) / self.scale
 
     def _normalised(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of unit norm in C, their product with C, and the scales; one scale for groups that share a factor.
