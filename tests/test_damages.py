@@ -189,3 +189,13 @@ def test_the_command_line_takes_and_notes_it(polyad: Polyad, tmp_path: Path) -> 
     assert "measured" in (out / "report.html").read_text() and "`measured` damage" in (out / "README.md").read_text()
     bad = polyad("plan", *chosen, "--damage", "mesured")
     assert bad.code == 2 and "Did you mean 'measured'" in bad.err
+
+
+def test_beyond_the_error_of_the_probe_the_price_rises_with_the_square(made: tuple[Menu, Ground]) -> None:
+    menu, ground = made
+    price, found = DAMAGES["measured"].price(menu, ground), probe(menu, ground)
+    for site in menu.sites:
+        error, some = found[site.name][0].error, menu.candidates[site.name][1]
+        at = [price(some.model_copy(update={"held_out": share * error})) for share in (0.25, 0.5, 1.0, 2.0)]
+        assert at[1] / at[0] == pytest.approx(2) and at[2] / at[1] == pytest.approx(2)
+        assert at[3] / at[2] == pytest.approx(4)
