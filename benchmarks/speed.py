@@ -4,14 +4,15 @@
 
 TensorLy (PyTorch backend, float32, its defaults: 100 iterations, tolerance 1e-8, SVD start) runs first and says what
 error is to be reached; Polyad's fit is the one of a menu (`brief`) where that is enough, else with more and more steps.
-Median of five, on one thread; kernels of random numbers whose spectra decay like those of trained layers.
+Median of five, processor seconds on one thread; kernels of random numbers whose spectra decay like those of trained
+layers.
 """
 
 import sys
 from collections.abc import Callable
 from math import inf
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import tensorly
@@ -59,12 +60,12 @@ def peer(form: str, weight: Tensor, rank: tuple[int, ...]) -> Callable[[], Tenso
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Median seconds, and the last answer."""
+    """Median seconds of the processor, which other work on the machine disturbs less, and the last answer."""
     seconds, found = [], None
     for _ in range(REPEATS):
-        start = perf_counter()
+        start = process_time()
         found = call()
-        seconds.append(perf_counter() - start)
+        seconds.append(process_time() - start)
         if sum(seconds) > 120:  # what takes minutes is not repeated
             break
     return median(seconds), found

@@ -7,7 +7,7 @@ from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
 from polyad.solvers import Problem, fit_path
 from polyad.solvers.closed import is_matrix_product
-from polyad.solvers.fit import elimination_of
+from polyad.solvers.found import elimination_of
 
 LAYER = LayerSpec(kind="linear", in_features=20, out_features=12)
 

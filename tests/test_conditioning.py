@@ -6,7 +6,7 @@ import torch
 from polyad.decompositions.base import FORMS
 from polyad.solvers import Problem
 from polyad.solvers.conditioning import conditionable, conditioned, gamma
-from polyad.solvers.fit import elimination_of
+from polyad.solvers.found import elimination_of
 from polyad.solvers.projection import Projection
 from polyad.solvers.search import random_start
 from test_solvers import CONV, middle, problem

@@ -6,7 +6,7 @@ import torch
 from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
 from polyad.solvers import Problem
-from polyad.solvers.fit import elimination_of
+from polyad.solvers.found import elimination_of
 from polyad.solvers.products import WORTH, FullRows, TiedRows, products
 from polyad.solvers.projection import Projection
 

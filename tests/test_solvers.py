@@ -12,7 +12,7 @@ from polyad.records import Rank
 from polyad.solvers import Problem, fit, fit_path, term_norms
 from polyad.solvers.continuation import PRICES
 from polyad.solvers.descent import Descent, Objective
-from polyad.solvers.fit import elimination_of
+from polyad.solvers.found import elimination_of
 from polyad.solvers.projection import Projection
 
 CONV = LayerSpec(

@@ -11,10 +11,10 @@ from functools import partial
 from torch import nn
 
 from polyad.hidden import Hidden, Narrowed
+from polyad.ladders import Norms, priced
 from polyad.menu import Candidate, Narrowing
 from polyad.metrics import METRICS, Metric
 from polyad.progress import Progress, silent
-from polyad.propose import Norms, priced
 from polyad.records import NARROW, Site, Statistics
 from polyad.settings import Settings
 from polyad.sites import weight_of

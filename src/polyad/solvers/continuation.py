@@ -17,9 +17,8 @@ from torch import Tensor
 from polyad.decompositions.base import Decomposition
 from polyad.plain.accelerated import accelerated
 from polyad.solvers.conditioning import conditionable, conditioned
-from polyad.solvers.descent import BRIEF
 from polyad.solvers.elimination import Elimination
-from polyad.solvers.problem import SINGLE, Problem
+from polyad.solvers.problem import Problem
 from polyad.solvers.projection import Projection
 
 PRICES = (1e-2, 1e-4, 1e-6)
@@ -35,22 +34,6 @@ error that so many of them have to gain for the last stage to go on."""
 
 CHEAPEST = 1e-11
 """Smallest price: below it rounding in the Gram matrix of the rows would count as information."""
-
-ROUNDING = 3e-6
-"""Smallest price in float32."""
-
-AFFORDABLE, LEAST = 25e9, 4
-"""Multiply-accumulates with C (about a second) that one descent for comparison may take, and the L-BFGS iterations that
-it has however long they take: layers of 512 channels, whose patches have thousands of entries, have these alone. After
-sweeps it has one: on 64 channels of ResNet-20 one, two or four of them end within 3 % of each other."""
-
-SWEEPS, LEAST_SWEEPS, BRIEF_GAIN = 3, 20, 0.02
-"""Of accelerated alternating least squares before such a descent, so many for each of its steps, within the same limit
-of work but never fewer than the second (whose fits err 8 % more there than those of 60); they end where ten of them
-gain less than this share of the error."""
-
-CANCELLED = 0.03
-"""An error that is a difference of two energies in float32 is exact to about 1e-4 of itself from here on."""
 
 WEAKEST = 1e-3
 """Terms weaker than this share of the strongest are scaled like it."""
@@ -88,47 +71,6 @@ def refined(
     return found
 
 
-def compared(
-    form: Decomposition,
-    split: Elimination,
-    problem: Problem,
-    sizes: dict[str, int],
-    factors: Sequence[Tensor],
-    *,
-    error: float,
-    steps: int,
-) -> tuple[list[Tensor], float]:
-    """Factors good enough to say which form and rank is worth more, and their relative error: a descent that ends where
-    little is gained.
-
-    A sum of rank-one terms, whose plain start is far from the best fit in the plain norm of the whitened coordinates,
-    is brought nearer to that first: a sweep there takes a sixth of an evaluation with C.
-
-    Args:
-        error: relative error of the factors.
-    """
-    shapes, found = [tuple(factor.shape) for factor in factors], list(factors)
-    if swept := form.canonical and error > SINGLE:
-        plain = Problem(problem.single.weight, None)
-        found = in_plain_norm(form, sizes, problem, factors, _brief_sweeps(problem, shapes, steps), BRIEF_GAIN)
-        error = error_of(form, plain, found)  # near that with C, and cheaper to find
-        if problem.matrix is None:
-            return found, error
-    price = PRICES[-1] * error
-    if single := error > SINGLE:
-        problem, price = problem.single, max(price, ROUNDING)
-    projection = Projection(form, split, problem, sizes, shapes, ridge=max(price, CHEAPEST))
-    affordable = max(1 if swept else LEAST, int(AFFORDABLE / projection.work))
-    found, error = projection.refined(scaled_alike(form, found), min(steps, affordable), BRIEF)
-    return found, error_of(form, problem, found) if single and error < CANCELLED else error
-
-
-def _brief_sweeps(problem: Problem, shapes: Sequence[tuple[int, ...]], steps: int) -> int:
-    """Sweeps of alternating least squares before a descent of so many steps."""
-    work = 2 * problem.weight.numel() * shapes[0][-1]
-    return min(SWEEPS * steps, max(LEAST_SWEEPS, int(AFFORDABLE / work)))
-
-
 def in_plain_norm(
     form: Decomposition,
     sizes: dict[str, int],
@@ -136,11 +78,14 @@ def in_plain_norm(
     factors: Sequence[Tensor],
     sweeps: int,
     gain: float = 1e-4,
+    problems: int = 1,
 ) -> list[Tensor]:
-    """Factors of a sum of rank-one terms after sweeps of accelerated alternating least squares, blind to C."""
+    """Factors of a sum of rank-one terms after sweeps of accelerated alternating least squares, blind to C; of several
+    problems, stacked along the groups, abreast."""
     order = [form.view.index(letters[0]) for letters in form.letters]
     target = problem.single.weight.reshape(-1, *(sizes[letter] for letter in form.view))
-    found = accelerated(target.permute(0, *(axis + 1 for axis in order)), [f.float() for f in factors], sweeps, gain)
+    target = target.permute(0, *(axis + 1 for axis in order))
+    found = accelerated(target, [factor.float() for factor in factors], sweeps, gain, problems)
     return [factor.double() for factor in found]
 
 

@@ -116,6 +116,11 @@ class Problem:
         right = times(difference, self.matrix)
         return right if self.left is None else self.left @ right
 
+    def part(self, groups: Tensor) -> "Problem":
+        """Some of its groups."""
+        matrix, left = (None if norm is None else norm[groups] for norm in (self.matrix, self.left))
+        return Problem(self.weight[groups], matrix, left)
+
     def reordered(self, order: Tensor) -> "Problem":
         """The same with its outputs in another order (groups, out)."""
         weight = self.weight.gather(1, order.unsqueeze(-1).expand_as(self.weight))

@@ -6,6 +6,7 @@ size of the index, and every product takes that share of the operations of the f
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Protocol
 
 import torch
@@ -49,6 +50,10 @@ class Products(Protocol):
         """A' (W - A B) C where B is kept, for A' (groups or 1, s, out); a tensor of its own."""
         ...
 
+    def part(self, groups: Tensor) -> "Products":
+        """The same for some groups."""
+        ...
+
 
 class FullRows:
     """Rows of all n entries, for any norm."""
@@ -76,6 +81,11 @@ class FullRows:
 
     def residual(self, solution: Tensor, weighted: Tensor) -> Tensor:
         return (solution @ self.target).sub_(_gram_times(solution, weighted))
+
+    def part(self, groups: Tensor) -> "FullRows":
+        found = copy(self)
+        found.problem, found.target = self.problem.part(groups), self.target[groups]
+        return found
 
 
 class TiedRows:
@@ -123,6 +133,11 @@ class TiedRows:
         for at, (part, product, target) in enumerate(zip(self._parts(solution), products, self.targets, strict=True)):
             found.append((part @ target).sub_(product @ self._columns(weighted, at)))
         return torch.cat(found, 1)
+
+    def part(self, groups: Tensor) -> "TiedRows":
+        found = copy(self)
+        found.problem, found.targets = self.problem.part(groups), [target[groups] for target in self.targets]
+        return found
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Per value of the index its rows (groups, s / share, ...)."""

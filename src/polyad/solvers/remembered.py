@@ -10,7 +10,8 @@ import torch
 from polyad.decompositions.base import Decomposition
 from polyad.layers import LayerSpec
 from polyad.records import Rank
-from polyad.solvers.fit import Fit, fit
+from polyad.solvers.fit import fit
+from polyad.solvers.found import Fit
 from polyad.solvers.problem import Problem
 from polyad.work import Piece, Work, key_of
 
