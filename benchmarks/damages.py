@@ -28,9 +28,10 @@ from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.damages.probes import Probe, probe
 from polyad.gather import gather
+from polyad.menu import Candidate, Menu
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import DENSE, Candidate, Menu
+from polyad.records import DENSE
 from polyad.settings import Settings
 from polyad.trace import trace
 from polyad.work import Work
@@ -110,7 +111,8 @@ def compared(name: str, most: int, only: Sequence[str]) -> Iterator[dict[str, An
     found = trace(bench.model, bench.fitted[0].take(2))
     statistics = gather(bench.model, found.sites, bench.fitted, bench.held_out, curvature=True, seed=SEED, work=work)
     menu = propose(bench.model, found, statistics, Settings(forms=FORMS.get(name, FEW)), work=work)
-    ground = Ground(bench.model, statistics, [*bench.held_out, *bench.fitted], work)
+    batches = [*bench.held_out, *bench.fitted]
+    ground = Ground(bench.model, statistics, batches, sum(batch.size for batch in bench.held_out), work)
     start = perf_counter()
     probes = probe(menu, ground)
     seconds = perf_counter() - start

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from polyad.batches import as_batches
 from polyad.decompositions.base import FORMS
 from polyad.ladders import SHARES
+from polyad.menu import Menu
 from polyad.metrics import METRICS
 from polyad.observe import observe
 from polyad.propose import propose
-from polyad.records import Menu, Site
+from polyad.records import Site
 from polyad.sites import weight_of
 from polyad.solvers import ranks_within
 from polyad.solvers.problem import Problem

@@ -79,7 +79,13 @@ images and 0.20 ± 0.54 on 1,017 test images.
 
 `--finalists 8` compares whole networks: the menu is priced in up to eight ways, which weigh the damages and large
 errors more or less; each gives a plan within the budget, and the one is kept whose network, fitted briefly, comes
-closest to the original's outputs on the calibration inputs. What was compared stands in the plan's `rule`.
+closest to the original's outputs on the calibration inputs, those that the fits have seen and those that they have not
+counting alike. In that network each replacement is then taken back alone; damages that what this shows does not bear
+out are corrected, and where the plan that follows comes closer still it is taken. What was compared stands in the
+plan's `rule`.
+
+`--narrow` lets the knapsack leave out channels between layers as well
+([how it works](how-it-works.md#channels-between-layers)).
 
 ## Allocators
 

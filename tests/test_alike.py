@@ -13,9 +13,10 @@ from polyad.alike import HELD, MOST, ROOM, most, tasks
 from polyad.batches import Batch
 from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
+from polyad.menu import Menu
 from polyad.observe import observe
 from polyad.propose import propose
-from polyad.records import Menu, Site, Statistics, Trace
+from polyad.records import Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.trace import trace
 from polyad.work import Work

@@ -18,7 +18,8 @@ from polyad.allocators.base import ALLOCATORS
 from polyad.budget import Budget
 from polyad.errors import BudgetError, UnknownNameError
 from polyad.layers import LayerSpec
-from polyad.records import DENSE, Candidate, Menu, Plan, Run, Site
+from polyad.menu import Candidate, Menu
+from polyad.records import DENSE, Plan, Run, Site
 
 FIXED = 100
 """Parameters and MACs that no candidate changes."""

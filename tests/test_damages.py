@@ -16,13 +16,18 @@ from polyad.damages.assess import assess
 from polyad.damages.base import DAMAGES, Ground
 from polyad.damages.measured import sensitivities
 from polyad.damages.probes import Probe, probe
+from polyad.decompositions.base import FORMS as FORMS_BY_NAME
 from polyad.errors import DataError, UnknownNameError
+from polyad.menu import Menu
+from polyad.metrics import METRICS
+from polyad.metrics.moments import input_moment
 from polyad.observe import observe
 from polyad.propose import propose
 from polyad.rebuild import factorise, rebuild
-from polyad.records import DENSE, Menu, Statistics
+from polyad.records import DENSE, Statistics
 from polyad.settings import Settings
-from polyad.sites import stacked
+from polyad.sites import stacked, weight_of
+from polyad.solvers import Problem, problems
 from polyad.trace import trace
 from polyad.work import Work
 
@@ -57,7 +62,9 @@ def made() -> tuple[Menu, Ground]:
     model, fitted, unseen = network(), [Batch((inputs(1),))], [Batch((inputs(2),))]
     found = stacked(trace(model, fitted[0].take(2)), ["re:[35]"])
     statistics = observe(model, found.sites, fitted, unseen, curvature=True)
-    return propose(model, found, statistics, Settings(forms=FORMS)), Ground(model, statistics, [*unseen, *fitted])
+    return propose(model, found, statistics, Settings(forms=FORMS)), Ground(
+        model, statistics, [*unseen, *fitted], unseen=40
+    )
 
 
 def damages_of(menu: Menu) -> Mapping[str, list[float]]:
@@ -120,7 +127,12 @@ def test_a_probe_is_what_a_rebuilt_network_does(made: tuple[Menu, Ground], monke
         after = polyad.evaluate(student, list(ground.batches), reference=ground.model)
         last = found[site.name][-1]
         assert last.divergence == pytest.approx(after.value, rel=0.02)
-        assert last.error == pytest.approx(factors.held_out_error, rel=1e-6)
+        moment = input_moment(site, ground.statistics[site.name])  # of the other half of the batches
+        problem, _ = problems(site, weight_of(ground.model, site), METRICS["inputs"], ground.statistics[site.name])
+        weight = FORMS_BY_NAME[best.form].reconstruct(factors.factors).reshape(problem.weight.shape)
+        seen = Problem(problem.weight, moment).relative(weight)
+        assert last.error == pytest.approx((factors.held_out_error + seen) / 2, rel=1e-6)
+        assert seen < factors.held_out_error
 
 
 def test_a_layer_that_matters_more_is_dearer_when_measured() -> None:
@@ -177,3 +189,13 @@ def test_the_command_line_takes_and_notes_it(polyad: Polyad, tmp_path: Path) -> 
     assert "measured" in (out / "report.html").read_text() and "`measured` damage" in (out / "README.md").read_text()
     bad = polyad("plan", *chosen, "--damage", "mesured")
     assert bad.code == 2 and "Did you mean 'measured'" in bad.err
+
+
+def test_beyond_the_error_of_the_probe_the_price_rises_with_the_square(made: tuple[Menu, Ground]) -> None:
+    menu, ground = made
+    price, found = DAMAGES["measured"].price(menu, ground), probe(menu, ground)
+    for site in menu.sites:
+        error, some = found[site.name][0].error, menu.candidates[site.name][1]
+        at = [price(some.model_copy(update={"held_out": share * error})) for share in (0.25, 0.5, 1.0, 2.0)]
+        assert at[1] / at[0] == pytest.approx(2) and at[2] / at[1] == pytest.approx(2)
+        assert at[3] / at[2] == pytest.approx(4)

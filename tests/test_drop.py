@@ -18,8 +18,9 @@ from polyad.budget import Budget
 from polyad.data import DataSource, calibration_and_evaluation, validation_samples
 from polyad.drop import CLOSE, EVALUATIONS, least_share
 from polyad.errors import BudgetError, DataError
+from polyad.menu import Menu
 from polyad.outcome import CurvePoint, Evaluation
-from polyad.records import Menu, Plan
+from polyad.records import Plan
 from polyad.work import Work
 from test_allocators import menu_of
 

@@ -22,8 +22,9 @@ from polyad.decompositions.base import FORMS
 from polyad.errors import BudgetError, DataError, ExportError, UnknownNameError
 from polyad.latency import Clock, Latencies
 from polyad.layers import LayerSpec
+from polyad.menu import Menu
 from polyad.propose import propose
-from polyad.records import DENSE, Choice, Menu, Plan, Run, Site
+from polyad.records import DENSE, Choice, Plan, Run, Site
 from polyad.runtimes.base import RUNTIMES
 from polyad.settings import Settings
 from polyad.splits import Call

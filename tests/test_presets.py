@@ -14,7 +14,7 @@ from own_network import Own, write_own
 from polyad.decompositions.base import FORMS
 from polyad.errors import UnknownNameError
 from polyad.presets import PRESETS
-from polyad.records import DENSE
+from polyad.records import DENSE, NARROW
 from polyad.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,7 +41,7 @@ def test_a_preset_runs_and_gives_what_it_names(name: str) -> None:
     assert plan.params <= 0.6 * plan.params_before
     assert (plan.metric, plan.allocator) == (settings.metric, settings.allocator)
     named = {form.name.split("/")[0] for form in FORMS.menu(settings.forms)}
-    assert {choice.form.split("/")[0] for choice in plan.choices} <= named | {DENSE}
+    assert {choice.form.split("/")[0] for choice in plan.choices} <= named | {DENSE, NARROW}
     assert PRESETS[name].differs
 
 

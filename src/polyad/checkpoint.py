@@ -23,6 +23,7 @@ from polyad.models import build_model
 from polyad.naming import put
 from polyad.rebuild import swap
 from polyad.records import PLAN_VERSION, Plan
+from polyad.slim import slim
 from polyad.storage import owners
 
 WEIGHTS, PLAN = "model.safetensors", "plan.json"
@@ -59,6 +60,7 @@ def load_network(folder: str | Path, model: nn.Module | None = None) -> nn.Modul
         skeleton = _architecture(plan, folder)
     skeleton = redo(skeleton, in_use(plan))
     swap(skeleton, plan.choices)
+    slim(skeleton, plan.narrowed)
     ties = _ties(skeleton)
     try:
         skeleton.load_state_dict(tensors, assign=True)

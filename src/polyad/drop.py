@@ -23,8 +23,9 @@ from polyad.digests import digest
 from polyad.errors import BudgetError, DataError
 from polyad.evaluation import evaluate
 from polyad.fingerprint import hash_of
+from polyad.menu import Menu
 from polyad.outcome import CurvePoint, Evaluation
-from polyad.records import Menu, Plan
+from polyad.records import Plan
 from polyad.work import Piece, Work, key_of
 
 EVALUATIONS = 12

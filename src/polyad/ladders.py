@@ -14,8 +14,9 @@ from torch import Tensor
 from polyad.cost import site_bytes, site_macs, site_params
 from polyad.decompositions.base import Decomposition
 from polyad.layers import LayerSpec
+from polyad.menu import Candidate
 from polyad.metrics import METRICS, Metric
-from polyad.records import DENSE, Candidate, Rank, Site, Statistics
+from polyad.records import DENSE, Rank, Site, Statistics
 from polyad.solvers import Fit, Problem, best_variant, compare, identity, problems, ranks_within
 from polyad.work import Piece, Work, key_of
 

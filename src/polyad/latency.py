@@ -18,9 +18,10 @@ from polyad.budget import Budget
 from polyad.correction import corrected
 from polyad.decompositions.base import FORMS
 from polyad.errors import DataError
+from polyad.menu import Candidate, Menu
 from polyad.outcome import Latency
 from polyad.progress import Progress, silent
-from polyad.records import DENSE, Candidate, Menu, Plan, Rank, Site
+from polyad.records import DENSE, Plan, Rank, Site
 from polyad.settings import Settings
 from polyad.splits import Call
 from polyad.timetable import Timetable

@@ -93,6 +93,11 @@ class LayerSpec(BaseModel):
         """Weight and bias."""
         return self.weight_params + (self.stack * self.out_features if self.bias else 0)
 
+    def narrower(self, outputs: int, inputs: int) -> "LayerSpec":
+        """The same layer with fewer channels; a depthwise one stays depthwise."""
+        groups = outputs if self.groups > 1 else 1
+        return self.model_copy(update={"out_features": outputs, "in_features": inputs, "groups": groups})
+
     def canonical(self, weight: Tensor) -> Tensor:
         """PyTorch layout -> (groups, out, in, *kernel), of one layer."""
         groups, out, inp, *kernel = self.weight_shape

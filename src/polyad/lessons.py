@@ -8,6 +8,7 @@ from torch import nn
 from polyad.batches import Batch, as_batches
 from polyad.expand import in_use
 from polyad.naming import inside
+from polyad.narrow import narrower_sites
 from polyad.progress import Progress
 from polyad.records import Plan
 from polyad.recovery.base import RECOVERIES, Lesson
@@ -41,7 +42,12 @@ def lesson(
         learn_from: what they learn from, as for `as_batches`; the last eighth judges. Calibration by default.
     """
     unused = plan.expanded.keys() - in_use(plan).keys()
-    there = [choice for choice in plan.choices if not any(inside(choice.site.modules[0], name) for name in unused)]
+    gone = narrower_sites(plan)
+    there = [
+        choice
+        for choice in plan.choices
+        if choice.site.name not in gone and not any(inside(choice.site.modules[0], name) for name in unused)
+    ]
     plan = plan.model_copy(update={"choices": tuple(there)})  # the student has no other sites
     fitted = [batch for batch in calibration[0] if isinstance(batch, Batch)]
     learned, unseen = ([], []) if learn_from is None else hold_out(as_batches(learn_from), JUDGES)

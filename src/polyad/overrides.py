@@ -86,7 +86,7 @@ def replayed(plan: Plan, trace: Trace) -> Plan:
     def on_this(choice: Choice) -> Choice:
         name = choice.site.name
         if name in refused:
-            if choice.dense:
+            if choice.form == DENSE:
                 return choice
             raise PlanError(f"The plan replaces {name}, but here it is refused: {refused[name]}.")
         if name not in sites:

@@ -18,8 +18,9 @@ from polyad.budget import Budget
 from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
 from polyad.liveness import Record, Window, peak_of_layer, recorded
+from polyad.menu import Candidate, Menu
 from polyad.outcome import Amount
-from polyad.records import DENSE, Candidate, Menu, Rank, Site
+from polyad.records import DENSE, Rank, Site
 from polyad.splits import Call
 
 

@@ -21,6 +21,7 @@ from polyad.latency import latency_of
 from polyad.lessons import learn, lesson
 from polyad.looking import Observed, look, with_expansions_in_use
 from polyad.metrics import METRICS
+from polyad.narrow import narrow
 from polyad.outcome import Report
 from polyad.overrides import replayed
 from polyad.peaks import peaks_of
@@ -122,6 +123,7 @@ def compress(
     with clock("fit"):
         fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
     student = rebuild(with_expansions_in_use(model, plan), fitted)
+    fitted += narrow(student, plan, seen.statistics)
     with clock("recover"):
         calibration = (seen.fitted, seen.held_out)
         shared: dict[str, Any] = {"training": settings.training, "learn_from": learn_from, "work": work}

@@ -10,10 +10,11 @@ from polyad.alike import Task, tasks
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import DataError, ModelError
 from polyad.ladders import BETWEEN, SHARES, Norms, dense_candidate, fitted, ladder, priced, ranks_of, remembered
+from polyad.menu import Candidate, Menu
 from polyad.metrics import METRICS, Metric
 from polyad.overrides import check_fixed
 from polyad.progress import Progress, silent
-from polyad.records import DENSE, Candidate, Menu, Site, Statistics, Trace
+from polyad.records import DENSE, Site, Statistics, Trace
 from polyad.settings import Settings
 from polyad.sites import weight_of
 from polyad.solvers import problems

@@ -17,6 +17,7 @@ from polyad.naming import put
 from polyad.progress import Progress, silent
 from polyad.records import Choice, Plan, Site, Statistics
 from polyad.sites import weight_of
+from polyad.slim import slim
 from polyad.solvers import fit_once, problems
 from polyad.threads import side_by_side
 from polyad.work import NOTHING_KEPT, Work
@@ -108,6 +109,7 @@ def untrained(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy of the network in the shape of a plan, with weights of no meaning in what is replaced: enough to time."""
     student = deepcopy(model)
     swap(student, plan.choices)
+    slim(student, plan.narrowed)
     for choice in plan.choices:
         for name in () if choice.dense else choice.site.modules:
             seeded(student.get_submodule(name))
@@ -173,14 +175,14 @@ def _replace(student: nn.Module, fitted: Factorised) -> None:
     shifts = [None] * len(site.modules) if fitted.shift is None else fitted.shift.chunk(len(site.modules))
     for at, (name, module) in enumerate(zip(site.modules, _skeletons(student, choice), strict=True)):
         old = student.get_submodule(name)
-        bias = _moved(student, site, getattr(old, "bias", None), shifts[at])
+        bias = moved(student, site, getattr(old, "bias", None), shifts[at])
         own = [factor if len(factor) == 1 else factor[at * groups : (at + 1) * groups] for factor in fitted.factors]
         form.load(module, member, own, bias)
         module.train(old.training)
         _put(student, choice, name, module)
 
 
-def _moved(student: nn.Module, site: Site, bias: Tensor | None, shift: Tensor | None) -> Tensor | None:
+def moved(student: nn.Module, site: Site, bias: Tensor | None, shift: Tensor | None) -> Tensor | None:
     """The bias with what the output lacks on average; where there is none the batch norm behind takes it."""
     if shift is None:
         return bias

@@ -1,12 +1,12 @@
 """The records that pass between stages: frozen, and JSON-serialisable where they cross a file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from polyad.bench import Timed
+from polyad.hidden import Narrowed
 from polyad.layers import LayerSpec, Size
 from polyad.steps import Step
 from polyad.storage import itemsize
@@ -18,6 +18,9 @@ PLAN_VERSION = 1
 
 DENSE = "dense"
 """The form that keeps a layer as it is; its rank is the empty tuple."""
+
+NARROW = "narrow"
+"""The form of a layer that stays one plain layer with fewer channels; its rank is (outputs, inputs)."""
 
 
 class Record(BaseModel):
@@ -150,65 +153,6 @@ class Preprocessing(Record):
     context: int | None = None
 
 
-class Candidate(Record):
-    """One way to carry one site: its cost, and the damage it is predicted to do.
-
-    Attributes:
-        error: relative, in the norm that the fit minimises.
-        damage: what allocators add up; before `assess` the relative error of its layers summed.
-        held_out: the error on inputs that no fit has seen, or None.
-        nats: what the curvature of the network predicts for the divergence of its outputs, where gradients are known.
-        bytes: on disk.
-        memory: the peak of the network's activations while the site runs, where a budget asks for it.
-        latency: nanoseconds, where a budget asks for it.
-    """
-
-    site: str
-    form: str
-    rank: Rank
-    params: int
-    macs: int
-    error: float
-    damage: float
-    bytes: int = 0
-    memory: int = 0
-    latency: int = 0
-    held_out: float | None = None
-    nats: float | None = None
-
-    @property
-    def unseen_error(self) -> float:
-        """The relative error on held-out inputs where there are any, else on those of the fit."""
-        return self.error if self.held_out is None else self.held_out
-
-
-@dataclass(frozen=True)
-class Menu:
-    """For every site the candidates, the dense layer first unless the choice is given.
-
-    `params`, `macs` and `bytes` are those of the whole network; `metric` is the norm of the fits, `damage` what damages
-    are. `memory` is the peak of activations where a budget asks for it, `memory_elsewhere` that while no site runs,
-    `latency` the nanoseconds of one pass where a budget asks for it.
-    `suggested`, site -> form -> parameters, is what an allocator found in the network itself.
-    """
-
-    sites: tuple[Site, ...]
-    candidates: Mapping[str, tuple[Candidate, ...]]
-    params: int
-    macs: int
-    metric: str
-    bytes: int = 0
-    memory: int = 0
-    memory_elsewhere: int = 0
-    latency: int = 0
-    suggested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    damage: str = "relative"
-
-    def fixed(self, unit: str) -> int:
-        """The cost of what no candidate changes."""
-        return getattr(self, unit) - sum(getattr(site, unit) for site in self.sites)
-
-
 class Choice(Record):
     """What the plan decides for one site."""
 
@@ -224,7 +168,8 @@ class Choice(Record):
 
     @property
     def dense(self) -> bool:
-        return self.form == DENSE
+        """Whether it is a plain layer still, if perhaps a narrower one."""
+        return self.form in (DENSE, NARROW)
 
 
 class Plan(Record):
@@ -232,8 +177,8 @@ class Plan(Record):
 
     `model` is the specification that builds the architecture ("zoo:resnet20"), empty for a network of one's own;
     `timed` is where and what latencies were measured, where the budget names one; `expanded` are the modules, by name
-    and in order, in whose expansions sites lie; `rule` is what the allocator's own rule came to, such as the
-    multiplier.
+    and in order, in whose expansions sites lie; `narrowed` are the channels between layers of which only some are kept;
+    `rule` is what the allocator's own rule came to, such as the multiplier.
     """
 
     version: int = PLAN_VERSION
@@ -245,6 +190,7 @@ class Plan(Record):
     choices: tuple[Choice, ...]
     refused: tuple[Refusal, ...] = ()
     expanded: dict[str, Step] = {}
+    narrowed: tuple[Narrowed, ...] = ()
     params_before: int
     macs_before: int
     bytes_before: int = 0
@@ -254,7 +200,8 @@ class Plan(Record):
     @property
     def params(self) -> int:
         """Of the whole network, after."""
-        return self.params_before + sum(c.params - c.site.params for c in self.choices)
+        norms = sum(one.removed * one.hidden.params for one in self.narrowed)
+        return self.params_before + sum(c.params - c.site.params for c in self.choices) - norms
 
     @property
     def macs(self) -> int:
@@ -264,7 +211,8 @@ class Plan(Record):
     @property
     def bytes(self) -> int:
         """Of the whole network on disk, after."""
-        return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices)
+        norms = sum(one.removed * one.hidden.bytes for one in self.narrowed)
+        return self.bytes_before + sum(c.bytes - c.site.bytes for c in self.choices) - norms
 
     @property
     def latency(self) -> int:

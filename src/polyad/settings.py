@@ -101,6 +101,7 @@ class Options(TypedDict, total=False):
     allocator: str
     floor: float
     finalists: int
+    narrow: bool
     recover: str
     samples: int
     round_to: int
@@ -127,6 +128,7 @@ class Settings(Record):
         allocator: how the budget is spent.
         floor: the least share of a layer's parameters that is kept, from 0 to 1.
         finalists: how many plans, made by weighing damages differently, are compared as whole networks (1 to 8).
+        narrow: whether channels between layers may be left out, beside the forms of single layers.
         recover: the recovery level.
         samples: calibration samples; a fifth of them are held out from every fit.
         round_to: ranks are multiples of this.
@@ -151,6 +153,7 @@ class Settings(Record):
     allocator: str = "knapsack"
     floor: float = 0.0
     finalists: int = 1
+    narrow: bool = False
     recover: str = "statistics"
     samples: int = 256
     round_to: int = 1

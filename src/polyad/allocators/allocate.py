@@ -6,7 +6,8 @@ from dataclasses import replace
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, by_damage, total, within
 from polyad.budget import SUMS, Budget
 from polyad.errors import BudgetError
-from polyad.records import DENSE, Candidate, Choice, Menu, Plan, Refusal, Site, rank_text
+from polyad.menu import Candidate, Menu
+from polyad.records import DENSE, NARROW, Choice, Plan, Refusal, Site, rank_text
 
 
 def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused: tuple[Refusal, ...] = ()) -> Plan:
@@ -41,6 +42,7 @@ def allocate(menu: Menu, budget: Budget, *, allocator: str = "knapsack", refused
         allocator=allocator,
         budget=str(budget),
         choices=choices,
+        narrowed=tuple(one.narrowed for one in menu.narrowings if selection[one.reader.site] == one.reader),
         refused=refused,
         params_before=menu.params,
         macs_before=menu.macs,
@@ -66,7 +68,8 @@ def with_floor(menu: Menu, floor: float) -> Menu:
         site: options if len(options) == 1 else tuple(c for c in options if c.params >= least[site])
         for site, options in menu.candidates.items()
     }
-    return replace(menu, candidates=kept)
+    wide = [n for n in menu.narrowings if all(c.params >= least[c.site] for c in n.candidates.values())]
+    return replace(menu, candidates=kept, narrowings=tuple(wide))
 
 
 def check_reachable(menu: Menu, budget: Budget, *, margin: float = 0.0) -> None:
@@ -156,6 +159,8 @@ def _choice(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> Cho
 
 def _why(site: Site, taken: Candidate, options: tuple[Candidate, ...]) -> str:
     """What the best other form would have done at no more parameters, or why the layer stays dense."""
+    if taken.form == NARROW:
+        return "channels between layers, left out of all that have them"
     others = [option for option in options if option.form not in (taken.form, DENSE)]
     if taken.form == DENSE:
         return "its parameters count for more than those of other layers" if others else "no form carries it with less"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from polyad.records import Candidate, Menu, Site
+from polyad.menu import Candidate, Menu
+from polyad.records import Site
 from polyad.registry import Registry
 
 Selection = dict[str, Candidate]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, least_ceiling
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def lost(candidate: Candidate) -> float:

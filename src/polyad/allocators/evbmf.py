@@ -20,9 +20,10 @@ from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, t
 from polyad.cost import site_params
 from polyad.decompositions.base import FORMS, Decomposition
 from polyad.errors import BudgetError
+from polyad.menu import Candidate, Menu
 from polyad.plain.cuts import side, unfolding
 from polyad.plain.evbmf import evbmf_rank
-from polyad.records import DENSE, Candidate, Menu, Site
+from polyad.records import DENSE, Site
 from polyad.sites import weight_of
 
 

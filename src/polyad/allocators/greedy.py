@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, damage_of, descent
-from polyad.records import Menu
+from polyad.menu import Menu
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:

@@ -1,6 +1,7 @@
 """The least summed damage within all limits: a multiple-choice knapsack, solved as a mixed-integer program.
 
-One candidate per site, "keep dense" among them. HiGHS (Huangfu and Hall, Math. Prog. Comp. 2018) through scipy finds
+One candidate per site, "keep dense" among them, or for several sites together a narrowing of the channels between them.
+HiGHS (Huangfu and Hall, Math. Prog. Comp. 2018) through scipy finds
 the optimum; dominated candidates are taken out first.
 """
 
@@ -12,8 +13,8 @@ from scipy.sparse import csr_array
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, within
 from polyad.budget import UNITS
+from polyad.menu import Candidate, Menu
 from polyad.native import stdout_to_stderr
-from polyad.records import Candidate, Menu
 
 GAP = 1e-6
 """Relative gap at which the program counts as solved."""
@@ -22,6 +23,9 @@ SECONDS = 20
 """After so long the best selection found so far is taken."""
 
 
+Option = tuple[Candidate, ...]
+"""What is chosen or not: one candidate, or those of a narrowing."""
+
 SLACK = (0.0, 2e-6, 2e-5)
 """HiGHS keeps a limit to about 1e-6 of it; where that is not enough the limit is tightened by so much and solved
 again."""
@@ -29,9 +33,10 @@ again."""
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
     """Least total damage within the limits, or None where there is no such selection."""
-    options = [
-        option for site in sorted(menu.candidates) for option in undominated(menu.candidates[site], sorted(limits))
+    options: list[Option] = [
+        (option,) for site in sorted(menu.candidates) for option in undominated(menu.candidates[site], sorted(limits))
     ]
+    options += [tuple(narrowing.candidates.values()) for narrowing in menu.narrowings]
     for slack in SLACK:
         selection = _solve(options, {unit: limit * (1 - slack) for unit, limit in limits.items()})
         if selection is not None and within(selection, limits):
@@ -40,16 +45,17 @@ def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:
     return edge if within(edge, limits) else None
 
 
-def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selection | None:
+def _solve(options: Sequence[Option], limits: Mapping[str, float]) -> Selection | None:
     """The integer program over the options of all sites."""
-    sites = {name: row for row, name in enumerate(dict.fromkeys(option.site for option in options))}
-    rows = [sites[option.site] for option in options]
-    one_each = csr_array((np.ones(len(options)), (rows, np.arange(len(options)))), shape=(len(sites), len(options)))
-    costs = np.array([[getattr(option, unit) for option in options] for unit in limits], dtype=float)
+    sites = {name: row for row, name in enumerate(dict.fromkeys(one.site for option in options for one in option))}
+    rows = [sites[one.site] for option in options for one in option]
+    columns = [at for at, option in enumerate(options) for _ in option]
+    one_each = csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(sites), len(options)))
+    costs = np.array([[sum(getattr(one, unit) for one in option) for option in options] for unit in limits], float)
     ceilings = np.maximum(np.array(list(limits.values()), dtype=float), 1.0)
     with stdout_to_stderr():  # HiGHS reports some of its doubts there, whatever its options say
         solution = milp(
-            c=np.array([option.damage for option in options]),
+            c=np.array([sum(one.damage for one in option) for option in options]),
             integrality=np.ones(len(options)),
             bounds=Bounds(0, 1),
             # Costs are scaled by their limit: HiGHS's feasibility tolerance is absolute.
@@ -58,7 +64,7 @@ def _solve(options: Sequence[Candidate], limits: Mapping[str, float]) -> Selecti
         )
     if solution.x is None:
         return None
-    return {options[at].site: options[at] for at in np.flatnonzero(solution.x > 0.5).tolist()}
+    return {one.site: one for at in np.flatnonzero(solution.x > 0.5).tolist() for one in options[at]}
 
 
 def undominated(options: Sequence[Candidate], units: Sequence[str]) -> list[Candidate]:

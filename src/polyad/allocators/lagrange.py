@@ -8,7 +8,7 @@ factorisation, 2025). What the last edge does not fit leaves over is spent greed
 from collections.abc import Mapping, Sequence
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, total, undominated
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:

@@ -6,7 +6,7 @@ With measured damages this is what AIMET's greedy selection does: the same loss,
 from collections.abc import Callable, Mapping
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, least_ceiling
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import exp, log
 
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, descent
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 TINY = 1e-12
 """Energy that counts as all lost where the logarithm is taken."""

@@ -13,7 +13,7 @@ from polyad.allocators.base import (
     total_damage,
     within,
 )
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def select(menu: Menu, limits: Mapping[str, int]) -> Selection | None:

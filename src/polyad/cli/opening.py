@@ -135,6 +135,7 @@ def chosen_settings(
     allocator: str,
     floor: str | None = None,
     finalists: int = 1,
+    narrow: bool = False,
     recover: str = "none",
     samples: int,
     round_to: int,
@@ -153,6 +154,7 @@ def chosen_settings(
     return settings_of(
         forms=form_names(forms),
         finalists=finalists,
+        narrow=narrow,
         metric=metric,
         damage=damage,
         allocator=allocator,

@@ -102,6 +102,14 @@ Finalists = Annotated[
         help="Plans that weigh damages differently, compared as whole networks by what they do to the outputs.",
     ),
 ]
+Narrow = Annotated[
+    bool,
+    typer.Option(
+        "--narrow",
+        help="Channels between layers may be left out too: rows of the layers that write them, columns of the one that"
+        " reads them.",
+    ),
+]
 LEVELS = (
     "none, statistics, refit, reconstruction, distillation (no labels), finetune (labels too), or auto (as long as it"
     " pays)"

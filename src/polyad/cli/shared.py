@@ -18,6 +18,7 @@ def choices(
     allocator: o.Allocator = "knapsack",
     floor: o.Floor = None,
     finalists: o.Finalists = 1,
+    narrow: o.Narrow = False,
     samples: o.Samples = 256,
     round_to: o.RoundTo = 1,
     ignore: o.Ignore = None,

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from polyad.damages.base import DAMAGES, Ground
 from polyad.errors import DataError
-from polyad.records import DENSE, Candidate, Menu
+from polyad.menu import Candidate, Menu
+from polyad.records import DENSE
 
 DEFAULT, WITHOUT_BATCHES = "measured", "relative"
 """Where nothing is asked for; a function that runs the model itself gives no batches to measure on."""
@@ -37,5 +38,4 @@ def assess(menu: Menu, damage: str | None, ground: Ground) -> Menu:
     def priced(candidate: Candidate) -> Candidate:
         return candidate.model_copy(update={"damage": 0.0 if candidate.form == DENSE else price(candidate)})
 
-    found = {site: tuple(map(priced, options)) for site, options in menu.candidates.items()}
-    return replace(menu, candidates=found, damage=damage)
+    return replace(menu.mapped(priced), damage=damage)

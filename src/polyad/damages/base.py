@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from polyad.batches import Batch
+from polyad.menu import Candidate, Menu
 from polyad.progress import Progress, silent
-from polyad.records import Candidate, Menu, Statistics
+from polyad.records import Statistics
 from polyad.registry import Registry
 from polyad.work import NOTHING_KEPT, Work
 
@@ -23,6 +24,7 @@ class Ground:
         model: the original network, only read.
         statistics: from `observe`, by site.
         batches: inputs to measure on, those first that no fit has seen; empty where the data is a function.
+        unseen: how many samples of them no fit has seen.
         work: where finished measurements are kept and found.
         progress: shows how far it is.
     """
@@ -30,6 +32,7 @@ class Ground:
     model: nn.Module
     statistics: Mapping[str, Statistics]
     batches: Sequence[Batch] = ()
+    unseen: int = 0
     work: Work = NOTHING_KEPT
     progress: Progress = silent
 

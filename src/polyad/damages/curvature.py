@@ -4,7 +4,7 @@ G and C are those of the curvature norm (metrics/curvature.py): one backward pas
 """
 
 from polyad.damages.base import DAMAGES, Damage, Ground, Price
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def price(menu: Menu, ground: Ground) -> Price:

@@ -4,20 +4,21 @@ Each site alone is replaced by its best candidate at about 10 % of its parameter
 outputs from the original's is read: its sensitivity is divergence(probe) / error(probe), with relative errors of its
 output. Every candidate of the site, of whatever form, is priced in proportion to its error:
 
-    damage(candidate) = sensitivity^(1 - SHRINKAGE) * error(candidate),
+    damage(candidate) = sensitivity^(1 - SHRINKAGE) * error(candidate) * max(1, error(candidate) / error(probe)),
 
 the geometric mean of what the measurement says and of the relative error, which takes every site to be as sensitive as
 another. At mid rank a measurement misleads: alone in an otherwise whole network a small error does almost nothing
 (divergence rises nearly as the square of the relative error), while in a plan it comes on top of those of all other
 layers. For the same reason sensitivities are shrunk: taken as they are, a deep cut is put on many layers that do little
-alone, and together they break the network (benchmarks/damages.py).
+alone, and together they break the network (benchmarks/damages.py). Nothing is known of errors beyond that of the probe,
+and divergence rises faster than they do: there the price rises with the square.
 """
 
 from collections.abc import Mapping, Sequence
 
 from polyad.damages.base import DAMAGES, Damage, Ground, Price
 from polyad.damages.probes import Probe, probe
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 SHRINKAGE = 0.5
 """0 is the measurement as it is, 1 the relative error."""
@@ -33,10 +34,12 @@ def sensitivities(probes: Mapping[str, Sequence[Probe]]) -> dict[str, float]:
 
 def price(menu: Menu, ground: Ground) -> Price:
     """The error of a candidate times the shrunk sensitivity of its site; a probe of a stack replaces all its layers."""
-    found = sensitivities(probe(menu, ground))
+    probes = probe(menu, ground)
+    found = sensitivities(probes)
 
     def of(candidate: Candidate) -> float:
-        return found[candidate.site] ** (1 - SHRINKAGE) * candidate.unseen_error
+        error, known = candidate.unseen_error, max(probes[candidate.site][0].error, TINY)
+        return found[candidate.site] ** (1 - SHRINKAGE) * error * max(error / known, 1.0)
 
     return of
 

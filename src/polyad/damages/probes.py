@@ -8,7 +8,7 @@ layer as a dense weight, rows scaled and the bias moved so that mean and varianc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from polyad.damages.base import Ground
 from polyad.decompositions.base import FORMS
 from polyad.evaluation import divergences, outputs
 from polyad.fingerprint import fingerprints
+from polyad.menu import Candidate, Menu
 from polyad.metrics import METRICS
-from polyad.metrics.moments import input_norm
-from polyad.records import DENSE, Candidate, Menu, Site, Statistics
+from polyad.metrics.moments import input_moment, input_norm
+from polyad.records import DENSE, Site, Statistics
 from polyad.replay import Replay
 from polyad.sites import weight_of
 from polyad.solvers import Problem, fit, identity, problems
@@ -51,7 +52,8 @@ LARGEST = 1e6
 
 @dataclass(frozen=True)
 class Probe:
-    """What one replacement of one site did: its relative error and the divergence of the network's outputs."""
+    """What one replacement of one site did to the same inputs: its relative error and the divergence of the network's
+    outputs."""
 
     error: float
     divergence: float
@@ -80,16 +82,17 @@ def probe(menu: Menu, ground: Ground, shares: Sequence[float] = SHARES) -> dict[
     asked = {site.name: _chosen(site, menu.candidates[site.name], shares) for site in menu.sites}
     asked = {name: chosen for name, chosen in asked.items() if chosen}
     sites = [site for site in menu.sites if site.name in asked]
-    batches = _few(ground.batches, menu, sum(map(len, asked.values())))
+    batches = first_samples(ground.batches, menu, sum(map(len, asked.values())))
+    fresh = min(ground.unseen / max(sum(batch.size for batch in batches), 1), 1.0)
     seen = fingerprints(ground.model, sites, batches, ()) or {}
 
     def prepared(site: Site) -> tuple[str, list[Patch] | Piece]:
         problem, unseen = problems(
             site, weight_of(ground.model, site), METRICS[menu.metric], ground.statistics.get(site.name)
         )
-        key = key_of("probe", seen[site.name], *_identity(problem, unseen, asked[site.name]))
+        key = key_of("probe", seen[site.name], fresh, *_identity(problem, unseen, asked[site.name]))
         return key, ground.work.find(key) or [
-            _patch(site, candidate, problem, unseen, ground) for candidate in asked[site.name]
+            _patch(site, candidate, (problem, unseen), fresh, ground) for candidate in asked[site.name]
         ]
 
     found = dict(zip((site.name for site in sites), side_by_side(prepared, sites), strict=True))
@@ -125,8 +128,8 @@ def _chosen(site: Site, candidates: Sequence[Candidate], shares: Sequence[float]
     return found
 
 
-def _few(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
-    """The first samples: as many as the probes may take. On average half of the network lies behind a site."""
+def first_samples(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
+    """The first samples: as many as so many probes may take. On average half of the network lies behind a site."""
     affordable = int(MACS / max(menu.macs * probes / 2, 1))
     left, found = min(IMAGES, max(FEWEST, affordable)), []
     for batch in batches:
@@ -136,11 +139,23 @@ def _few(batches: Sequence[Batch], menu: Menu, probes: int) -> list[Batch]:
     return found
 
 
-def _patch(site: Site, candidate: Candidate, problem: Problem, unseen: Problem | None, ground: Ground) -> Patch:
-    form = FORMS[candidate.form]
+def _patch(
+    site: Site, candidate: Candidate, norms: tuple[Problem, Problem | None], fresh: float, ground: Ground
+) -> Patch:
+    """A candidate fitted.
+
+    Args:
+        norms: of the fit, and of the inputs that it does not see.
+        fresh: share of those among the inputs on which the divergence is read: a fit to few inputs may err ten times as
+            much on others, and an error on these is not to be blamed for what it did on those.
+    """
+    (problem, unseen), form = norms, FORMS[candidate.form]
     fitted = fit(form, site.layer, problem, candidate.rank, steps=STEPS)
     weight = form.reconstruct(fitted.factors).reshape(problem.weight.shape)
-    error = fitted.error if unseen is None else unseen.relative(weight)
+    error = fitted.error
+    if unseen is not None and not site.members:
+        seen = replace(problem, matrix=input_moment(site, ground.statistics[site.name]))
+        error = fresh * unseen.relative(weight) + (1 - fresh) * seen.relative(weight)
     statistics, shift = ground.statistics.get(site.name), None
     if statistics is not None and site.bias_may_move:
         if not site.members and site.calls == 1:

@@ -1,7 +1,7 @@
 """The relative error of a layer's output, as if an error of a tenth were as bad at every layer."""
 
 from polyad.damages.base import DAMAGES, Damage, Ground, Price
-from polyad.records import Candidate, Menu
+from polyad.menu import Candidate, Menu
 
 
 def price(menu: Menu, ground: Ground) -> Price:

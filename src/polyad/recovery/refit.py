@@ -8,6 +8,9 @@ section 3.3). The bias, or the batch norm behind, takes up the mean. Where a sho
 wanted is the sum that the teacher has, so that the layer also makes up for what the shortcut brings along (He, Zhang
 and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.3).
 
+Layers that are dense still are refitted as well: what they see has changed too, and they have the most to make up with.
+Those that leave out channels (slim.py) are among them; layers that write fewer channels stay as they are.
+
 A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
 divergence from the teacher does not rise. `statistics` follows for the sites that are left.
 """
@@ -28,10 +31,10 @@ from polyad.lockstep import Meeting, walk
 from polyad.metrics.propagated import Regression, best_shift, output_error, propagated_norm
 from polyad.pair_moments import Pairs
 from polyad.pairs import ROWS, pairs_of
-from polyad.place import Place, State
-from polyad.records import Choice
+from polyad.place import Place, State, place_of
+from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
-from polyad.solvers import Problem, fit
+from polyad.solvers import Problem
 from polyad.splits import merged
 
 LANES = 64
@@ -93,10 +96,20 @@ def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
 
 def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
     """What can be refitted, and words about what cannot."""
-    replaced = [choice for choice in lesson.plan.choices if not choice.dense]
+    replaced = [choice for choice in lesson.plan.choices if choice.form != DENSE]
     able = [choice for choice in replaced if _refusal(choice) is None]
     reasons = [f"{choice.site.name} ({_refusal(choice)})" for choice in replaced if choice not in able]
+    able = able and [choice for choice in lesson.plan.choices if choice in able or _joins(choice, able, lesson)]
     return able, f" (left as they are: {', '.join(reasons)})" if reasons else ""
+
+
+def _joins(choice: Choice, replaced: Sequence[Choice], lesson: Lesson) -> bool:
+    """Whether a dense layer is refitted too: where that leaves room for as many samples as the replaced ones do."""
+    if choice.form != DENSE or _refusal(choice) is not None:
+        return False
+    samples = sum(batch.size for batch in (*lesson.calibration, *lesson.held_out))
+    room = samples_at_once([one.site for one in replaced])
+    return samples_at_once([choice.site]) >= min(room, samples)
 
 
 def _refusal(choice: Choice) -> str | None:
@@ -117,7 +130,7 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
     done = set()
     with closing(walk(lesson.teacher, lesson.student, sites, [*fitted, *unseen], summed)) as meetings:
         for meeting in lesson.progress(meetings, "refit", len(choices)):
-            place = Place(by_name[meeting.name], lesson.teacher, lesson.student)
+            place = place_of(by_name[meeting.name], lesson.teacher, lesson.student)
             parts = (
                 _Inputs.of(place, meeting, slice(0, len(fitted))),
                 _Inputs.of(place, meeting, slice(len(fitted), None)),
@@ -156,7 +169,7 @@ class _Inputs:
 
 def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> bool:
     """Put the better of the present and the refined state into the student."""
-    site, dense = place.site, place.teacher.get_submodule(place.site.name)
+    site, dense = place.site, place.original
     pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
     check = pairs_of(site, dense, unseen.seen, unseen.wanted, limit=ROWS // 4)
     if not (pairs.energy.isfinite().all() and check.energy.isfinite().all() and pairs.moment.isfinite().all()):
@@ -184,8 +197,7 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
 
 def _fitted(place: Place, start: State, pairs: Pairs, step: Tensor, steps: int) -> State:
     problem = Problem(place.dense[0] + step, propagated_norm(place.site, pairs))
-    found = fit(place.form, place.site.layer, problem, place.choice.rank, steps=steps, init=start.factors)
-    return _centred(place, found.factors, pairs)
+    return _centred(place, place.fitted(problem, start.factors, steps), pairs)
 
 
 def _centred(place: Place, factors: Sequence[Tensor], pairs: Pairs) -> State:
