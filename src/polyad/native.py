@@ -7,31 +7,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """What native code writes to standard output goes to standard error: `--json` promises JSON and nothing else."""
-    with _stdout_to(2):
-        yield
-
-
-@contextmanager
 def no_stdout() -> Iterator[None]:
-    """What native code writes to standard output goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        with _stdout_to(nowhere):
-            yield
-    finally:
-        os.close(nowhere)
-
-
-@contextmanager
-def _stdout_to(target: int) -> Iterator[None]:
+    """What native code writes to standard output goes nowhere: `--json` promises JSON and nothing else."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(target, 1)
+        os.dup2(nowhere, 1)
         yield
     finally:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from polyad.allocators.base import ALLOCATORS, Allocator, Selection, smallest, within
 from polyad.budget import UNITS
 from polyad.menu import Candidate, Menu
-from polyad.native import stdout_to_stderr
+from polyad.native import no_stdout
 
 GAP = 1e-6
 """Relative gap at which the program counts as solved."""
@@ -53,7 +53,7 @@ def _solve(options: Sequence[Option], limits: Mapping[str, float]) -> Selection 
     one_each = csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(sites), len(options)))
     costs = np.array([[sum(getattr(one, unit) for one in option) for option in options] for unit in limits], float)
     ceilings = np.maximum(np.array(list(limits.values()), dtype=float), 1.0)
-    with stdout_to_stderr():  # HiGHS reports some of its doubts there, whatever its options say
+    with no_stdout():  # HiGHS writes debugging lines there, whatever its options say
         solution = milp(
             c=np.array([sum(one.damage for one in option) for option in options]),
             integrality=np.ones(len(options)),
