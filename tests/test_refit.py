@@ -24,6 +24,8 @@ from polyad.followers import Follower, followers
 from polyad.lockstep import walk
 from polyad.pipeline import compress
 from polyad.progress import silent
+from polyad.records import Choice
+from polyad.recovery import refit as refitting
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.trace import trace
 
@@ -105,6 +107,30 @@ def test_a_network_without_errors_stays_as_it_is() -> None:
     before = distance(work, work.held_out)
     RECOVERIES["refit"].run(work)
     assert max(before, distance(work, work.held_out)) < 1e-9
+
+
+def test_where_dense_layers_do_harm_the_replaced_ones_are_refitted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm is made: the dense layer is spoiled whenever it is refitted."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 4))
+    inputs, fixed = torch.randn(200, 12), {"0": ("svd", (4,)), "2": ("svd", (6,)), "4": ("dense", ())}
+    found = compress(teacher, [inputs], budget=Budget(params=0.9), fixed=fixed, recover="none")
+    work = Lesson(found.model, teacher, found.plan, as_batches([inputs[:150]]), as_batches([inputs[150:]]), silent)
+    before, dense = distance(work, work.held_out), found.model.get_parameter("4.weight").clone()
+    real = refitting._sweep
+
+    def spoiled(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
+        done = real(lesson, choices)
+        if any(choice.dense for choice in choices):
+            lesson.student.get_parameter("4.weight").data.neg_()
+        return done
+
+    monkeypatch.setattr(refitting, "_sweep", spoiled)
+    first, second, *_ = RECOVERIES["refit"].run(work)
+    assert "of 3 sites" in first and "all is as it was" in first
+    assert "of 2 sites" in second and "as it was" not in second
+    assert distance(work, work.held_out) < before
+    assert torch.equal(found.model.get_parameter("4.weight"), dense)
 
 
 def test_stacks_and_what_runs_twice_are_left_with_a_word() -> None:

@@ -9,7 +9,9 @@ wanted is the sum that the teacher has, so that the layer also makes up for what
 and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.3).
 
 Layers that are dense still are refitted as well: what they see has changed too, and they have the most to make up with.
-Those that leave out channels (slim.py) are among them; layers that write fewer channels stay as they are.
+Those that leave out channels (slim.py) are among them; layers that write fewer channels stay as they are. A classifier
+of many classes can be over-fitted to few images, though: where the refit of all is taken back, that of the replaced
+layers alone is tried.
 
 A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
 divergence from the teacher does not rise. `statistics` follows for the sites that are left.
@@ -18,7 +20,6 @@ divergence from the teacher does not rise. `statistics` follows for the sites th
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from math import inf
 
 import torch
 from torch import Tensor
@@ -65,24 +66,55 @@ Step = Callable[[Pairs], Tensor]
 
 def refit(lesson: Lesson) -> tuple[str, ...]:
     """Refit the student's sites in order; returns what was kept."""
-    choices, left = _choices(lesson)
-    if not choices:
+    replaced, joined, left = _choices(lesson)
+    if not replaced:
         return (f"refit: nothing to refit{left}", *_statistics(lesson, set()))
-    targets = outputs(lesson.teacher, lesson.held_out)
-    before = divergence(targets, outputs(lesson.student, lesson.held_out))
-    state = {name: tensor.clone() for name, tensor in lesson.student.state_dict().items()}
-    done: set[str] = set()
-    try:
-        for _ in range(SWEEPS):
-            done |= _sweep(lesson, choices)
-        after = divergence(targets, outputs(lesson.student, lesson.held_out))
-        note = f"{len(done)} of {len(choices)} sites refitted{left}, held-out divergence {before:.4g} -> {after:.4g}"
-    except ModelError as error:
-        after, note = inf, f"left out: {error}"
-    if not after <= before:
+    attempt, done, notes = _Attempt.of(lesson, left), set(), []
+    for choices in (joined, replaced) if len(joined) > len(replaced) else (replaced,):
+        done, note = attempt.refitted(choices)
+        notes.append(f"refit: {note}")
+        if done:
+            break
+    return (*notes, *_statistics(lesson, done))
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What a refit is judged by.
+
+    Attributes:
+        left: words about what is not refitted.
+        targets: outputs of the teacher on the held-out inputs.
+        before: the divergence of the student from them.
+    """
+
+    lesson: Lesson
+    left: str
+    targets: Tensor
+    before: float
+
+    @classmethod
+    def of(cls, lesson: Lesson, left: str) -> "_Attempt":
+        targets = outputs(lesson.teacher, lesson.held_out)
+        return cls(lesson, left, targets, divergence(targets, outputs(lesson.student, lesson.held_out)))
+
+    def refitted(self, choices: Sequence[Choice]) -> tuple[set[str], str]:
+        """The names of the sites that were changed, none where that was taken back; and words about it."""
+        lesson, done = self.lesson, set[str]()
+        state = {name: tensor.clone() for name, tensor in lesson.student.state_dict().items()}
+        try:
+            for _ in range(SWEEPS):
+                done |= _sweep(lesson, choices)
+            after = divergence(self.targets, outputs(lesson.student, lesson.held_out))
+        except ModelError as error:
+            lesson.student.load_state_dict(state)
+            return set(), f"left out: {error}"
+        counted = f"{len(done)} of {len(choices)} sites refitted{self.left}"
+        note = f"{counted}, held-out divergence {self.before:.4g} -> {after:.4g}"
+        if after <= self.before:
+            return done, note
         lesson.student.load_state_dict(state)
-        done, note = set(), note + (", so all is as it was" if after < inf else "")
-    return (f"refit: {note}", *_statistics(lesson, done))
+        return set(), f"{note}, so all is as it was"
 
 
 def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
@@ -94,13 +126,13 @@ def _statistics(lesson: Lesson, done: set[str]) -> tuple[str, ...]:
     return RECOVERIES["statistics"].run(replace(lesson, plan=plan))
 
 
-def _choices(lesson: Lesson) -> tuple[list[Choice], str]:
-    """What can be refitted, and words about what cannot."""
+def _choices(lesson: Lesson) -> tuple[list[Choice], list[Choice], str]:
+    """Replaced layers that can be refitted, the same with the dense ones, and words about what cannot."""
     replaced = [choice for choice in lesson.plan.choices if choice.form != DENSE]
     able = [choice for choice in replaced if _refusal(choice) is None]
     reasons = [f"{choice.site.name} ({_refusal(choice)})" for choice in replaced if choice not in able]
-    able = able and [choice for choice in lesson.plan.choices if choice in able or _joins(choice, able, lesson)]
-    return able, f" (left as they are: {', '.join(reasons)})" if reasons else ""
+    joined = able and [choice for choice in lesson.plan.choices if choice in able or _joins(choice, able, lesson)]
+    return able, joined, f" (left as they are: {', '.join(reasons)})" if reasons else ""
 
 
 def _joins(choice: Choice, replaced: Sequence[Choice], lesson: Lesson) -> bool:
