@@ -1,6 +1,6 @@
 """Time to TensorLy's error in the plain norm: CP, partial Tucker and tensor train at a quarter of the parameters.
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py [64] [256] [512]
 
 TensorLy (PyTorch backend, float32, its defaults: 100 iterations, tolerance 1e-8, SVD start) runs first and says what
 error is to be reached; Polyad's fit is the one of a menu (`brief`) where that is enough, else with more and more steps.
@@ -8,6 +8,7 @@ Median of five, processor seconds on one thread; kernels of random numbers whose
 layers.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from math import inf
@@ -17,7 +18,7 @@ from typing import Any
 
 import tensorly
 import torch
-from common import write
+from common import HERE, write
 from tensorly.decomposition import parafac, partial_tucker, tensor_train
 from torch import Tensor
 
@@ -103,8 +104,11 @@ def row(form: str, channels: int) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     tensorly.set_backend("pytorch")
-    rows = []
-    for channels in SIZES:
+    asked = [int(size) for size in sys.argv[1:]] or list(SIZES)
+    path = HERE / "results" / "speed.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    rows = [row for row in earlier if row["kernel"] not in {f"{size}x{size}x3x3" for size in asked}]
+    for channels in asked:
         for form in ("cp", "tucker2", "tt"):
             rows.append(row(form, channels))
             sys.stdout.write(f"{rows[-1]}\n")
