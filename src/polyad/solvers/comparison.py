@@ -35,9 +35,9 @@ it has however long they take: layers of 512 channels, whose patches have thousa
 sweeps it has one: on 64 channels of ResNet-20 one, two or four of them end within 3 % of each other."""
 
 SWEEPS, LEAST_SWEEPS, GAIN = 3, 20, 0.02
-"""Of accelerated alternating least squares before such a descent, so many for each of its steps; where a descent follows,
-within the same limit of work but never fewer than the second (whose fits err 8 % more there than those of 60). They end
-where ten of them gain less than this share of the error."""
+"""Of accelerated alternating least squares before such a descent, so many for each of its steps. Where a descent follows,
+the limit of work holds for them too, but they are never fewer than the second, whose fits err 8 % more there than those
+of 60. They end where ten of them gain less than this share of the error."""
 
 CANCELLED = 0.03
 """An error that is a difference of two energies in float32 is exact to about 1e-4 of itself from here on."""
