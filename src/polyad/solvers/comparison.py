@@ -35,7 +35,7 @@ it has however long they take: layers of 512 channels, whose patches have thousa
 sweeps it has one: on 64 channels of ResNet-20 one, two or four of them end within 3 % of each other."""
 
 SWEEPS, LEAST_SWEEPS, GAIN = 3, 20, 0.02
-"""Of accelerated alternating least squares before such a descent, so many for each of its steps. Where a descent follows,
+"""Of accelerated alternating least squares before such a descent, so many for each of its steps. If a descent follows,
 the limit of work holds for them too, but they are never fewer than the second, whose fits err 8 % more there than those
 of 60. They end where ten of them gain less than this share of the error."""
 
