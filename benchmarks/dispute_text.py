@@ -18,7 +18,7 @@ its results by `benchmarks/dispute_page.py`. Three questions hide behind the one
    it (.52 over ten plans); the few plans of ResNet-56 and MobileNetV2 (five and four) show none for certain.
 3. *Of two layers, which bears a cut better?* It depends. The error in the norm of the inputs ranks candidates of all
    layers better than the weight error does on the ResNets (.83 and .75 against .58 and .62), not on stories260K, and
-   on MobileNetV2 both fail (.28 and .07; `curvature` .67). A relative error of a tenth means different things at
+   on MobileNetV2 both fail (.28 and .06; `curvature` .67). A relative error of a tenth means different things at
    different layers. One measured sensitivity for each layer (`measured`) ranks them at .89 to .98, but on ResNet-56 at
    .67 (`curvature` .94): most layers there do next to no harm, divergences mostly below 1e-3, and on the 25 images of
    each batch that a sensitivity is measured on that of some came out up to tens of times too high.
@@ -54,9 +54,9 @@ All candidates of all layers together:
 
 [NETWORKS]
 
-The plans of MobileNetV2 touch a fiftieth to three tenths of its layers and keep 30 to 95 % of their parameters: it bears
-less than the others, and most of them still break it (a quarter are below 2.6 nats). There the error of the weights says
-next to nothing about a network (.22), that of the outputs much more (.61, with curvature .79).
+The plans of MobileNetV2 touch a fiftieth to three tenths of its layers and keep 30 to 95 % of their parameters: it
+bears less than the others, and most of them still break it (a quarter are below 2.6 nats). There the error of the
+weights says next to nothing about a network (.22), that of the outputs much more (.61, with curvature .79).
 
 ![Predicted and measured damage of whole networks](which-norm.svg)
 

@@ -1,6 +1,7 @@
 """What people type works, from the demo to the report, and machines get nothing but JSON."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,11 @@ def test_help_has_an_example(polyad: Polyad, command: str) -> None:
     ran = polyad(command, "--help")
     assert (ran.code, ran.err) == (0, "")
     assert command in LISTINGS or f"Example: polyad {command}" in " ".join(ran.out.split())
+
+
+def test_the_version(polyad: Polyad) -> None:
+    ran = polyad("--version")
+    assert (ran.code, ran.out) == (0, f"polyad {version('polyad')}\n")
 
 
 def test_help_does_not_wait_for_torch() -> None:

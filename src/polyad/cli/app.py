@@ -6,6 +6,7 @@ Nothing here imports torch: `--help` has to be quick. Each command loads the fil
 import sys
 import traceback
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    """Say which Polyad this is, and nothing else."""
+    if asked:
+        typer.echo(f"polyad {version('polyad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _answer(command: str, **options: Any) -> None:
