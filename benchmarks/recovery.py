@@ -4,9 +4,9 @@
         [--minutes 3 20] [--seeds 3] [--work DIR] [--add]
 
 One network for each case and seed, made by `--preset auto` without a recovery; every level starts from it, but
-`distillation`, which takes minutes, from what `refit` made of it. Levels that train have each of the minutes as their
-limit. Cases, and what they learn from: recovery_cases.py. Writes results/recovery_<case>.json as rows come; with --work
-an interrupted run goes on.
+`distillation`, which takes minutes, from what `refit` made of it, where that is among the levels. Levels that train have
+each of the minutes as their limit. Cases, and what they learn from: recovery_cases.py. Writes
+results/recovery_<case>.json as rows come; with --work an interrupted run goes on.
 """
 
 import argparse
@@ -52,20 +52,19 @@ def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], 
     torch.manual_seed(seed)
     case = CASES[name](seed)
     lesson = made(case, seed, work)
-    refitted = deepcopy(lesson.student)
-    clock = perf_counter()
-    RECOVERIES["refit"].run(replace(lesson, student=refitted))
-    before = {"distillation": (refitted, perf_counter() - clock)}
-    for level in levels:
+    refitted = (lesson.student, 0.0)
+    for level in sorted(levels, key=LEVELS.index):
         recovery = RECOVERIES[level]
         for limit in minutes if recovery.trains else [None]:
-            origin, spent = before.get(level, (lesson.student, 0.0))
+            origin, spent = refitted if level == "distillation" else (lesson.student, 0.0)
             student, clocks = deepcopy(origin), (perf_counter(), process_time())
             own = {"seed": seed} if limit is None else {"seed": seed, "time": 60 * limit}
             training = (case.training if level == BLOCKS else lesson.training).model_copy(update=own)
             notes = recovery.run(replace(lesson, student=student, training=training, work=work))
             row = {"case": name, "level": level, "minutes": limit, "seed": seed, "threads": torch.get_num_threads()}
-            row |= {"seconds": round(perf_counter() - clocks[0] + spent, 1)}
+            seconds = perf_counter() - clocks[0] + spent
+            refitted = (student, seconds) if level == "refit" else refitted
+            row |= {"seconds": round(seconds, 1)}
             row |= {"processor_seconds": round(process_time() - clocks[1], 1), "notes": notes}
             yield row | {"tests": {which: test(student) for which, test in case.tests.items()}}
 
@@ -73,7 +72,7 @@ def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", choices=CASES)
-    parser.add_argument("--levels", nargs="+", choices=RECOVERIES, default=list(LEVELS))
+    parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--minutes", nargs="+", type=float, default=[5.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--add", action="store_true", help="to the rows that the files hold, each with its commit")

@@ -31,6 +31,11 @@ Part = tuple[str, str]
 """A replacement: the site whose candidate carries the damage, and NARROW or an empty text."""
 
 
+def _part(site: str, form: str) -> Part:
+    """That of a choice or candidate."""
+    return site, NARROW if form == NARROW else ""
+
+
 def parts(plan: Plan) -> dict[Part, set[str]]:
     """The replacements of a plan that can be taken back one by one, with the modules that each changes."""
     sites = {choice.site.name: choice.site for choice in plan.choices}
@@ -65,7 +70,7 @@ def contributions(
 
 def remeasured(menu: Menu, plan: Plan, found: Mapping[Part, float]) -> Menu:
     """The menu with the damages of what a plan replaces corrected by contributions."""
-    damage = {(c.site.name, NARROW if c.form == NARROW else ""): max(c.damage, TINY) for c in plan.choices}
+    damage = {_part(c.site.name, c.form): max(c.damage, TINY) for c in plan.choices}
     gained = {part: max(contribution, 0.0) for part, contribution in found.items()}
     unit = sum(gained.values()) / sum(damage[part] for part in found) if found else 0.0
     if not unit > 0:
@@ -73,7 +78,7 @@ def remeasured(menu: Menu, plan: Plan, found: Mapping[Part, float]) -> Menu:
     factor = {part: min(max(gained[part] / (unit * damage[part]), 1 / MOST), MOST) ** TRUST for part in found}
 
     def corrected(candidate: Candidate) -> Candidate:
-        by = factor.get((candidate.site, NARROW if candidate.form == NARROW else ""), 1.0)
+        by = factor.get(_part(candidate.site, candidate.form), 1.0)
         return candidate if candidate.form == DENSE else candidate.model_copy(update={"damage": candidate.damage * by})
 
     return menu.mapped(corrected)
