@@ -4,8 +4,8 @@
         [--minutes 3 20] [--seeds 3] [--work DIR] [--add]
 
 One network for each case and seed, made by `--preset auto` without a recovery; every level starts from it, but
-`distillation`, which takes minutes, from what `refit` made of it, where that is among the levels. Levels that train have
-each of the minutes as their limit. Cases, and what they learn from: recovery_cases.py. Writes
+`distillation`, which takes minutes, from what `refit` made of it, where that is among the levels. Levels that train
+have each of the minutes as their limit. Cases, and what they learn from: recovery_cases.py. Writes
 results/recovery_<case>.json as rows come; with --work an interrupted run goes on.
 """
 
