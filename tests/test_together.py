@@ -12,7 +12,7 @@ from polyad.layers import LayerSpec
 from polyad.solvers import Fit, Problem, compare, fit_path, goes_abreast
 from polyad.solvers.abreast import minimise_each
 from polyad.solvers.comparison import as_it_is
-from polyad.solvers.descent import THOROUGH
+from polyad.solvers.descent import MEMORY, ROOM, THOROUGH, pairs_kept
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.products import TiedRows
 from polyad.solvers.projection import Projection
@@ -75,6 +75,21 @@ def test_one_by_itself_is_the_fit_alone(form: str) -> None:
         found, fit_path(FORMS[form], CONV, problem(0), RANKS[:2], steps=BRIEF, brief=True), strict=True
     ):
         assert one.error == two.error and all(map(torch.equal, one.factors, two.factors))
+
+
+@pytest.mark.parametrize("form", [*TOGETHER, "group_svd", "tucker2"])
+def test_descents_of_many_unknowns_in_float32_end_as_low(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of layers too wide for vectors in float64; what comes out is float64 and as good as its error says."""
+    given, ranks = problem(0), [rank for rank in RANKS if len(rank) == len(FORMS[form].rank_letters(CONV))]
+    ranks = [rank for rank in ranks or [(2, 2), (5, 4)] if rank <= FORMS[form].max_rank(CONV)]
+    (expected,) = compare(FORMS[form], CONV, [given], ranks, as_it_is, steps=BRIEF)
+    monkeypatch.setattr("polyad.solvers.comparison.MANY", 0)
+    (found,) = compare(FORMS[form], CONV, [given], ranks, as_it_is, steps=BRIEF)
+    assert apart([found], [expected]).abs().max() < 0.3
+    for one in found:
+        assert all(factor.dtype == torch.float64 for factor in one.factors)
+        weight = FORMS[form].reconstruct(one.factors).reshape(given.weight.shape)
+        assert given.relative(weight) == pytest.approx(one.error, rel=1e-3)
 
 
 def moment(rows: Tensor) -> Tensor:
@@ -141,6 +156,22 @@ def test_descents_abreast_end_where_each_does_alone(steps: int) -> None:
     for at in range(5):
         own = Valleys(widths[at : at + 1], broken[at : at + 1])
         torch.testing.assert_close(minimise_each(own, start[:1], steps, THOROUGH)[0], found[at], rtol=0, atol=1e-6)
+
+
+def test_vectors_stay_in_float32() -> None:
+    """Where one takes gigabytes nothing is to make it one of float64; and a single pair is kept then."""
+    given: list[Tensor] = []
+
+    class Watched(Valleys):
+        def __call__(self, unknowns: Tensor) -> tuple[Tensor, Tensor]:
+            given.append(unknowns)
+            return super().__call__(unknowns)
+
+    valley = Watched(torch.tensor([10.0]), torch.tensor([False]))
+    found = minimise_each(valley, torch.tensor([[-1.2, 1.0]]), 100, THOROUGH)
+    assert {one.dtype for one in given} | {found.dtype} == {torch.float32}
+    torch.testing.assert_close(found, torch.ones(1, 2), rtol=0, atol=1e-2)
+    assert pairs_kept(8) == MEMORY and pairs_kept(ROOM) == 1
 
 
 def test_few_steps_never_end_higher() -> None:

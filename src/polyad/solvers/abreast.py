@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from polyad.solvers.descent import MEMORY, Patience
+from polyad.solvers.descent import Patience, pairs_kept
 
 ARMIJO = 1e-4
 """Share of the decrease that the slope promises which a step has to reach."""
@@ -26,7 +26,7 @@ class Objectives(Protocol):
     """Functions of as many unknowns each."""
 
     def __call__(self, unknowns: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (problems,) and gradients (problems, unknowns), float64, at points (problems, unknowns)."""
+        """Values (problems,) float64 and gradients, of the type of the points; all (problems, unknowns)."""
         ...
 
     def take(self, kept: Tensor) -> "Objectives":
@@ -35,11 +35,15 @@ class Objectives(Protocol):
 
 
 def minimise_each(objectives: Objectives, start: Tensor, steps: int, patience: Patience) -> Tensor:
-    """Points (problems, unknowns) float64 after at most `steps` iterations from these, none with a larger value."""
+    """Points (problems, unknowns) after at most `steps` iterations from these, none with a larger value.
+
+    They are of the type of the start: in float32 vectors take half the memory, for problems of millions of unknowns.
+    """
     final = start.clone()
+    pairs = pairs_kept(start[0].nbytes)
     now = _Descents.begin(objectives, start, patience)
     for _ in range(2 * steps + 20):
-        now.go(objectives)
+        now.go(objectives, pairs)
         now.running &= (now.moves < steps) & (now.refusals < REFUSALS) & ~now.stalled(patience)
         if not now.running.any():
             break
@@ -97,14 +101,15 @@ class _Descents:
         """Which have gained too little of late."""
         return self.course[:, 0] - self.course[:, -1] < patience.gain * self.course[:, -1].abs()
 
-    def go(self, objectives: Objectives) -> None:
+    def go(self, objectives: Objectives, pairs: int) -> None:
         """One evaluation: every problem moves, or learns that its step was too long."""
         direction, slope = self._direction()
-        tried = self.x + self.length[:, None] * direction
+        tried = self.x + direction.mul_(self.length[:, None])
+        del direction
         value, gradient = objectives(tried)
         fits = self.running & (value <= self.value + ARMIJO * self.length * slope)
         shorter = _shorter(self.length, slope, value - self.value)
-        self._remember(fits, tried - self.x, gradient - self.gradient)
+        self._remember(fits, tried - self.x, gradient - self.gradient, pairs)
         self.x = torch.where(fits[:, None], tried, self.x)
         self.gradient = torch.where(fits[:, None], gradient, self.gradient)
         self.value = torch.where(fits, value, self.value)
@@ -114,19 +119,21 @@ class _Descents:
         onwards = torch.where(self.gamma > 0, torch.ones_like(self.length), _first(self.gradient))
         self.length = torch.where(fits, onwards, shorter)
 
-    def _remember(self, fits: Tensor, step: Tensor, change: Tensor) -> None:
+    def _remember(self, fits: Tensor, step: Tensor, change: Tensor, pairs: int) -> None:
         curvature, square = (step * change).sum(1), change.square().sum(1)
         curved = fits & (curvature > torch.finfo(step.dtype).eps * square)
+        if not curved.any():
+            return
         self.gamma = torch.where(curved, curvature / square, self.gamma)
         pair = [torch.where(curved[:, None], part, 0.0).unsqueeze(1) for part in (step, change)]
-        self.steps = torch.cat([self.steps, pair[0]], 1)[:, -MEMORY:]
-        self.changes = torch.cat([self.changes, pair[1]], 1)[:, -MEMORY:]
+        self.steps = torch.cat([self.steps, pair[0]], 1)[:, -pairs:]
+        self.changes = torch.cat([self.changes, pair[1]], 1)[:, -pairs:]
 
     def _direction(self) -> tuple[Tensor, Tensor]:
         """-H g and its slope, H of the pairs in compact form: Byrd, Nocedal and Schnabel, "Representations of
         quasi-Newton matrices and their use in limited memory methods", Math. Programming 1994, theorem 2.2."""
         gradient, steepest = self.gradient.unsqueeze(-1), -self.gradient
-        gamma = torch.where(self.gamma > 0, self.gamma, torch.ones_like(self.gamma)).view(-1, 1, 1)
+        gamma = torch.where(self.gamma > 0, self.gamma, 1.0).to(gradient.dtype).view(-1, 1, 1)
         products = self.steps @ self.changes.mT
         diagonal = products.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
         upper = products.triu() + torch.diag_embed((diagonal == 0).squeeze(-1).to(products.dtype))
@@ -142,7 +149,7 @@ class _Descents:
 
 def _first(gradient: Tensor) -> Tensor:
     """Length along the steepest descent where no curvature is known: that of a step of at most one."""
-    return (1 / gradient.norm(dim=1)).clamp_max(1.0)
+    return (1 / gradient.norm(dim=1).double()).clamp_max(1.0)
 
 
 def _shorter(length: Tensor, slope: Tensor, rise: Tensor) -> Tensor:

@@ -63,10 +63,15 @@ def minimise(
 
     # SciPy takes the tolerances relative to 1 where the value is smaller: errors of 1e-5 would end far from the optimum
     start = torch.cat([factor.flatten() for factor in factors]).numpy()
-    pairs = max(1, min(MEMORY, steps - 1, ROOM // (2 * start.nbytes)))  # that of the last iteration serves none
+    pairs = max(1, min(steps - 1, pairs_kept(start.nbytes)))  # that of the last iteration serves none
     options = {"maxiter": steps, "maxfun": 2 * steps + 20, "maxcor": pairs, "ftol": 0.0, "gtol": 0.0}
     found = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options, callback=stalled)
     return unpack(found.x if np.isfinite(found.x).all() else start)
+
+
+def pairs_kept(size: int) -> int:
+    """How many pairs to keep where one vector takes so many bytes."""
+    return max(1, min(MEMORY, ROOM // (2 * size)))
 
 
 class Descent:

@@ -107,7 +107,7 @@ class Projection:
         return self.solved(minimise(self.value_and_gradients, others, steps, patience))
 
     def refined_each(self, factors: Sequence[Tensor], steps: int, patience: Patience) -> tuple[list[Tensor], Tensor]:
-        """The same of stacked problems, abreast, and their relative errors (problems,)."""
+        """The same of stacked problems, abreast, in the type of the factors; and their relative errors (problems,)."""
         objectives = _Flat(self)
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
         return self.solved(objectives.parts(minimise_each(objectives, objectives.flat(others), steps, patience)))
@@ -155,7 +155,8 @@ class Projection:
                 gradient = gradient.sum(0, keepdim=True)
             del unit, weighted
         rows.backward(gradient)
-        return values, [leaf.grad.double() for leaf in leaves]  # type: ignore[union-attr]
+        pairs = zip(leaves, others, strict=True)
+        return values, [leaf.grad.to(factor.dtype) for leaf, factor in pairs]  # type: ignore[union-attr]
 
     def completed(self, others: Sequence[Tensor]) -> list[Tensor]:
         """The other factors with the best output factor put back in its place."""
@@ -174,7 +175,7 @@ class Projection:
             else self._sums(squared).double() * ridge
         )
         explained = self._sums(solution * overlap).double() + price.double()
-        factors = list(others)
+        factors = [factor.double() for factor in others]
         shape = self.shapes[self.split.position]
         factors.insert(self.split.position, self.split.factor(self.form, (solution * scale).mT.double(), shape))
         return factors, (self.energies - explained) / self._scales
