@@ -13,6 +13,7 @@ from polyad.solvers import Problem, fit, fit_path, term_norms
 from polyad.solvers.continuation import PRICES
 from polyad.solvers.descent import Descent, Objective
 from polyad.solvers.found import elimination_of
+from polyad.solvers.problem import HUGE
 from polyad.solvers.projection import Projection
 
 CONV = LayerSpec(
@@ -171,8 +172,12 @@ def test_views_of_a_huge_norm_in_float32_give_the_fits_of_float64(
 @pytest.mark.parametrize("plain", [True, False], ids=["weights", "inputs"])
 @pytest.mark.parametrize("brief", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_problem_goes_with_its_last_name(form: str, brief: bool, plain: bool) -> None:
+@pytest.mark.parametrize("huge", [True, False])
+def test_a_problem_goes_with_its_last_name(
+    form: str, brief: bool, plain: bool, huge: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its views, gigabytes for a wide layer, are not to wait until Python looks for cycles."""
+    monkeypatch.setattr("polyad.solvers.problem.HUGE", 0 if huge else HUGE)
     layer, given = carrier(form), problem(3, plain=plain)
     if FORMS[form].refuses(layer):
         pytest.skip(f"{form} refuses it")

@@ -36,10 +36,16 @@ class Stack:
         """All of them as one."""
         return _stacked([view.problem for view in self.views])
 
-    @cached_property
+    @property
     def single(self) -> "Stack":
         """The same in float32."""
-        return self._of([view.problem.single for view in self.views])
+        return self._single or self  # kept, itself would be a cycle, and its views stay until Python looks for cycles
+
+    @cached_property
+    def _single(self) -> "Stack | None":
+        """As `single`, None for itself."""
+        same = all(view.problem.single is view.problem for view in self.views)
+        return None if same else self._of([view.problem.single for view in self.views])
 
     @cached_property
     def in_plain_norm(self) -> "Stack":
@@ -79,10 +85,8 @@ class Stack:
         return found
 
     def _of(self, problems: Sequence[Problem]) -> "Stack":
-        """Other problems in the same coordinates; itself where they are its own."""
-        pairs = list(zip(problems, self.views, strict=True))
-        if all(problem is view.problem for problem, view in pairs):
-            return self
+        """Other problems in the same coordinates."""
+        pairs = zip(problems, self.views, strict=True)
         return Stack(self.form, tuple(Whitened(problem, view.shape, view.undo) for problem, view in pairs))
 
 
