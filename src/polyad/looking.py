@@ -16,6 +16,7 @@ from polyad.errors import ModelError
 from polyad.expand import Expanded, expand, expand_as, in_use, redo
 from polyad.gather import gather
 from polyad.latency import Latencies
+from polyad.memory_format import as_images
 from polyad.metrics import METRICS
 from polyad.overrides import check_fixed, ignoring
 from polyad.peaks import with_peaks
@@ -63,7 +64,7 @@ def look(
     if callable(data) and not isinstance(data, nn.Module):
         fitted, held_out = [Call(data)], []
     else:
-        fitted, held_out = hold_out(as_batches(data, settings.samples), HELD_OUT)
+        fitted, held_out = hold_out(as_images(model, as_batches(data, settings.samples)), HELD_OUT)
     example = fitted[0].take(2)
     expanded = expand(model, example, settings.split) if plan is None else expand_as(model, example, plan)
     found = ignoring(trace_expanded(expanded, example), settings.ignore)

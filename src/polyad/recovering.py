@@ -13,6 +13,7 @@ from polyad.evaluation import evaluate
 from polyad.expand import expand_as
 from polyad.lessons import learn, lesson
 from polyad.looking import HELD_OUT
+from polyad.memory_format import as_images
 from polyad.pipeline import Result
 from polyad.progress import Progress, silent
 from polyad.rebuild import check_fits
@@ -77,7 +78,7 @@ def recover(
     training, clock, work = training or Training(), Stopwatch(), Work.at(work)
     for choice in result.plan.choices:
         check_fits(model, choice)
-    fitted, held_out = hold_out(as_batches(data, samples), HELD_OUT)
+    fitted, held_out = hold_out(as_images(model, as_batches(data, samples)), HELD_OUT)
     if not held_out:
         raise DataError("One sample cannot be fitted to and held out as well: give more.")
     teacher = expand_as(model, fitted[0].take(2), result.plan).model

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 
 from polyad.batches import Batch
+from polyad.memory_format import channels_last, stored_last
 from polyad.registry import Registry
 
 Pass = Callable[[], float]
@@ -50,15 +50,10 @@ def processor() -> str:
     return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def channels_last(module: nn.Module, batch: Batch, device: str) -> tuple[nn.Module, Batch]:
+def laid_out(module: nn.Module, batch: Batch, device: str) -> tuple[nn.Module, Batch]:
     """Copies on a device, in evaluation mode, in the layout in which PyTorch's convolutions of images are fast."""
     here = deepcopy(module).eval().to(device)
     with torch.no_grad():
         for parameter in here.parameters():
-            parameter.data = _last(parameter.data)
-    args, kwargs = tree_map(lambda x: _last(x.to(device)) if isinstance(x, Tensor) else x, (batch.args, batch.kwargs))
-    return here, Batch(args, kwargs)
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+            parameter.data = stored_last(parameter.data)
+    return here, channels_last(batch.to(device))

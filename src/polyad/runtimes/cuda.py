@@ -4,12 +4,12 @@ import torch
 from torch import nn
 
 from polyad.batches import Batch
-from polyad.runtimes.base import RUNTIMES, Pass, Runtime, channels_last
+from polyad.runtimes.base import RUNTIMES, Pass, Runtime, laid_out
 
 
 def prepare(module: nn.Module, batch: Batch, threads: int) -> Pass:
     """A pass without gradients on the current card; threads of the processor play no part."""
-    here, inputs = channels_last(module, batch, "cuda")
+    here, inputs = laid_out(module, batch, "cuda")
 
     def once() -> float:
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

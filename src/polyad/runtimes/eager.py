@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from polyad.batches import Batch
-from polyad.runtimes.base import RUNTIMES, Pass, Runtime, channels_last, processor
+from polyad.runtimes.base import RUNTIMES, Pass, Runtime, laid_out, processor
 
 
 def prepare(module: nn.Module, batch: Batch, threads: int) -> Pass:
     """A pass without gradients; `threads` is set by whoever calls it, for all passes."""
-    here, inputs = channels_last(module, batch, "cpu")
+    here, inputs = laid_out(module, batch, "cpu")
 
     def once() -> float:
         with torch.inference_mode():

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from polyad.batches import Batch
+from polyad.memory_format import channels_last
 from polyad.progress import Progress, silent
 from polyad.records import Choice
 from polyad.settings import Training
 from polyad.training.average import Average, put
-from polyad.training.prepared import laid_out, prepared
+from polyad.training.prepared import prepared
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Draw, Samples
 from polyad.training.schedule import Extent, rate_at
@@ -214,7 +215,7 @@ class _Run:
     def _loss(self, batch: Batch) -> Tensor:
         device = self.trained[0].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bfloat16"):
-            return self.course.objective(laid_out(batch))
+            return self.course.objective(channels_last(batch))
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch
 from polyad.decompositions.base import FORMS
+from polyad.memory_format import channels_last
 from polyad.progress import Progress, silent
 from polyad.records import Choice
 from polyad.settings import Training
@@ -14,7 +15,6 @@ from polyad.training.average import copied, put
 from polyad.training.blocks import Chain
 from polyad.training.loop import Course, Trained, train
 from polyad.training.passages import Passage, run_block
-from polyad.training.prepared import laid_out
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
 from polyad.work import NOTHING_KEPT, Work
@@ -88,7 +88,7 @@ class _Error:
         total = 0.0
         for at, part in enumerate(self.unseen.parts):
             for positions in torch.arange(part.size).split(AT_ONCE):  # picked, so copied: a block may work in place
-                batch = laid_out(self.unseen.take((at, positions)).beside(self.chain))
+                batch = channels_last(self.unseen.take((at, positions)).beside(self.chain))
                 total += float(self._squared(batch).double())
         return total / self.energy
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from polyad.batches import Batch
 from polyad.modes import evaluating
 from polyad.records import Choice
 from polyad.settings import Training
@@ -64,12 +63,3 @@ def _device(training: Training, home: torch.device) -> torch.device:
     if training.device != "auto":
         return torch.device(training.device)
     return torch.device("cuda") if home.type == "cpu" and torch.cuda.is_available() else home
-
-
-def laid_out(batch: Batch) -> Batch:
-    """The batch with channels last where it holds images."""
-
-    def change(leaf: Tensor) -> Tensor:
-        return leaf.contiguous(memory_format=torch.channels_last) if leaf.dim() == 4 else leaf
-
-    return batch.each(change)
