@@ -11,7 +11,7 @@ and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017
 Layers that are dense still are refitted as well: what they see has changed too, and they have the most to make up with.
 Those that leave out channels (slim.py) are among them; layers that write fewer channels stay as they are. A classifier
 of many classes can be over-fitted to few images, though: where the refit of all is taken back, that of the replaced
-layers alone is tried.
+layers alone is tried, if there is much to the dense ones.
 
 A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
 divergence from the teacher does not rise. `statistics` follows for the sites that are left.
@@ -50,6 +50,9 @@ SWEEPS = 1
 SHORTCUTS = True
 """Whether sums with shortcuts are what is wanted (docs/recovery.md has the figures)."""
 
+WEIGHTY = 0.1
+"""Share of the parameters that the dense layers have to hold for a refit without them to be another one."""
+
 GATE = True
 """Whether a ReLU behind a site is looked through."""
 
@@ -70,7 +73,8 @@ def refit(lesson: Lesson) -> tuple[str, ...]:
     if not replaced:
         return (f"refit: nothing to refit{left}", *_statistics(lesson, set()))
     attempt, done, notes = _Attempt.of(lesson, left), set(), []
-    for choices in (joined, replaced) if len(joined) > len(replaced) else (replaced,):
+    own, all_of_them = (sum(choice.site.params for choice in part) for part in (replaced, joined))
+    for choices in (joined, replaced) if own < (1 - WEIGHTY) * all_of_them else (joined,):
         done, note = attempt.refitted(choices)
         notes.append(f"refit: {note}")
         if done:
