@@ -21,8 +21,8 @@ import polyad
 from polyad.batches import Batch
 
 SEED, JUDGED = 0, 2000
-STEP, STEPS = 0.98, 10
-"""From one share of the sweep to the next, and how many lie below what the search found; three lie above."""
+STEP, STEPS = 0.98, 6
+"""From one share of the sweep to the next, and how many lie below what the search found; one lies above."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         said = {"network": arguments.network, "drop": arguments.drop, "share": share, "evaluations": len(curve)}
         rows = [said | {"seconds": round(seconds, 1), "curve": [(p.share, p.drop) for p in curve]}]
         sys.stdout.write(f"{rows[0]}\n")
-        for step in range(-3, STEPS + 1):
+        for step in range(-1, STEPS + 1):
             kept = share * STEP**step
             swept = polyad.compress(bench.model, calibration, budget=polyad.Budget(params=kept), work=folder, **given)
             judged = bench.judge(swept.model)
