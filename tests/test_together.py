@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polyad.decompositions.base import FORMS
 from polyad.layers import LayerSpec
-from polyad.solvers import Fit, Problem, compare, fit_path, goes_abreast
+from polyad.solvers import Fit, Problem, compare, fit, fit_path, goes_abreast
 from polyad.solvers.abreast import minimise_each
 from polyad.solvers.comparison import as_it_is
 from polyad.solvers.descent import MEMORY, ROOM, THOROUGH, pairs_kept
@@ -82,9 +82,14 @@ def test_descents_of_many_unknowns_in_float32_end_as_low(form: str, monkeypatch:
     """Those of layers too wide for vectors in float64; what comes out is float64 and as good as its error says."""
     given, ranks = problem(0), [rank for rank in RANKS if len(rank) == len(FORMS[form].rank_letters(CONV))]
     ranks = [rank for rank in ranks or [(2, 2), (5, 4)] if rank <= FORMS[form].max_rank(CONV)]
-    (expected,) = compare(FORMS[form], CONV, [given], ranks, as_it_is, steps=BRIEF)
-    monkeypatch.setattr("polyad.solvers.comparison.MANY", 0)
-    (found,) = compare(FORMS[form], CONV, [given], ranks, as_it_is, steps=BRIEF)
+
+    def fits() -> list[Fit]:
+        (brief,) = compare(FORMS[form], CONV, [given], ranks, as_it_is, steps=BRIEF)
+        return [*brief, *(fit(FORMS[form], CONV, given, rank, steps=100) for rank in ranks)]
+
+    expected = fits()
+    monkeypatch.setattr("polyad.solvers.projection.MANY", 0)
+    found = fits()
     assert apart([found], [expected]).abs().max() < 0.3
     for one in found:
         assert all(factor.dtype == torch.float64 for factor in one.factors)

@@ -39,9 +39,6 @@ SWEEPS, LEAST_SWEEPS, GAIN = 3, 20, 0.02
 the limit of work holds for them too, but they are never fewer than the second, whose fits err 8 % more there than those
 of 60. They end where ten of them gain less than this share of the error."""
 
-MANY = 1 << 22
-"""Unknowns from which on descents keep their vectors in float32: SciPy's would be two dozen, of float64."""
-
 CANCELLED = 0.03
 """An error that is a difference of two energies in float32 is exact to about 1e-4 of itself from here on."""
 
@@ -194,13 +191,8 @@ class _Path:
         shapes, sizes = [tuple(factor.shape) for factor in start.factors], self.form.sizes(self.layer)
         projection = Projection(self.form, split, problem, sizes, shapes, ridge, stack.energies)
         steps = min(self.steps, max(least, int(AFFORDABLE / projection.work)))
-        factors = scaled_alike(self.form, start.factors)
-        if many := sum(factor.numel() for factor in factors) > MANY:
-            factors = [factor.float() for factor in factors]
-        refined = (
-            projection.refined if one and not many else projection.refined_each
-        )  # for a single one SciPy is faster
-        found = Found(*refined(factors, steps, BRIEF))
+        refined = projection.refined if one else projection.refined_each  # for a single one SciPy is faster
+        found = Found(*refined(scaled_alike(self.form, start.factors), steps, BRIEF))
         (small,) = (found.errors < CANCELLED).nonzero(as_tuple=True)
         if not single or not len(small):
             return found

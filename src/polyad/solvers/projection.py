@@ -34,6 +34,9 @@ RIDGE = 1e-7
 """Tikhonov term of the eliminated factor for rows of unit norm: keeps terms from growing while they cancel each
 other."""
 
+MANY = 1 << 22
+"""Unknowns from which on a descent keeps its vectors in float32: SciPy's would be two dozen, of float64."""
+
 
 class Projection:
     """The reduced problem of one form, layer and rank.
@@ -104,6 +107,8 @@ class Projection:
     ) -> tuple[list[Tensor], Tensor]:
         """The same, and their relative error (1,)."""
         others = [factor for at, factor in enumerate(factors) if at != self.split.position]
+        if sum(factor.numel() for factor in others) > MANY:
+            return self.refined_each([factor.float() for factor in factors], steps, patience)
         return self.solved(minimise(self.value_and_gradients, others, steps, patience))
 
     def refined_each(self, factors: Sequence[Tensor], steps: int, patience: Patience) -> tuple[list[Tensor], Tensor]:
