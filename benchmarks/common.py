@@ -47,6 +47,11 @@ def write(name: str, rows: list[dict[str, Any]], seed: int, out: Path | None = N
     return path
 
 
+def rows_at(path: Path) -> list[dict[str, Any]]:
+    """The rows of such a file; none where it is not there."""
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+
+
 def each_alone(name: str, measure: Callable[[str], dict[str, Any]], cases: Iterable[str], seed: int) -> None:
     """Measure every case in a process of its own, since peak memory belongs to a process; print and write the rows.
 
@@ -57,8 +62,7 @@ def each_alone(name: str, measure: Callable[[str], dict[str, Any]], cases: Itera
         sys.stdout.write(json.dumps(measure(sys.argv[2])))
         return
     cases, commit = list(cases), provenance(seed)["commit"]
-    path = HERE / "results" / f"{name}.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    earlier = rows_at(HERE / "results" / f"{name}.json")
     rows = {row["case"]: row for row in earlier if row["case"] not in cases}
     for case in cases:
         command = [sys.executable, sys.argv[0], "--one", case]

@@ -8,7 +8,6 @@ results/presets_<network>.json as rows come.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from common import HERE, provenance, write
+from common import HERE, provenance, rows_at, write
 from tested import Tested
 
 import polyad
@@ -131,12 +130,6 @@ def told(row: dict[str, Any]) -> str:
     return f"{head}: {'; '.join(tests)}, {row['seconds']} s\n"
 
 
-def earlier(folder: Path, network: str) -> list[dict[str, Any]]:
-    """The rows that are there."""
-    path = folder / f"presets_{network}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", choices=BUDGETS)
@@ -152,7 +145,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
     arguments = parser.parse_args()
-    rows = {name: earlier(arguments.out, name) if arguments.add else [] for name in arguments.networks}
+    rows = {
+        name: rows_at(arguments.out / f"presets_{name}.json") if arguments.add else [] for name in arguments.networks
+    }
     commit = provenance(0)["commit"]
     with (
         tempfile.TemporaryDirectory() as folder,

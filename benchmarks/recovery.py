@@ -10,7 +10,6 @@ results/recovery_<case>.json as rows come; with --work an interrupted run goes o
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import torch
-from common import HERE, provenance, write
+from common import HERE, provenance, rows_at, write
 from recovery_cases import CASES, Case
 
 import polyad
@@ -81,7 +80,7 @@ def main() -> None:
     commit = provenance(0)["commit"]
     for name in arguments.cases:
         path = HERE / "results" / f"recovery_{name}.json"
-        found = json.loads(path.read_text(encoding="utf-8"))["rows"] if arguments.add and path.exists() else []
+        found = rows_at(path) if arguments.add else []
         for seed in arguments.seeds:
             with tempfile.TemporaryDirectory() as folder:
                 work = Work(arguments.work or Path(folder))

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import tested
 from accuracy import LOSSLESS, WEIGHTS
 from common import data_folder
-from tested import Test, Tested
+from tested import CALIBRATION, Test, Tested
 from torch import nn
 from torch.utils.data import Subset
 
@@ -26,6 +25,9 @@ JUDGES = 1000
 """Images of CIFAR that judge a training."""
 
 PATCHES, JUDGING_PATCHES = 384, 96
+
+HALF = 500
+"""Images of the ImageNet sample."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def cifar(name: str, unit: str, share: float, seed: int) -> Case:
     opened = Tested.open(name, seed)
     source = polyad.open_model(f"zoo:{name}", data_folder() / WEIGHTS[name])
     images = polyad.open_data(f"npz:{data_folder() / LOSSLESS[0]}", source.preprocessing)
-    drawn: Subset = calibration_alone(images, tested.CALIBRATION[name], seed)  # type: ignore[assignment]
+    drawn: Subset = calibration_alone(images, CALIBRATION[name], seed)  # type: ignore[assignment]
     taken = set(drawn.indices)
     rest = [at for at in range(len(drawn.dataset)) if at not in taken]  # type: ignore[arg-type]
 
@@ -70,18 +72,15 @@ def cifar(name: str, unit: str, share: float, seed: int) -> Case:
 
 def vdsr(share: float, seed: int) -> Case:
     opened = Tested.open("vdsr", seed)
-    before = dict(tested.CALIBRATION)
-    tested.CALIBRATION["vdsr"] = PATCHES + JUDGING_PATCHES
-    more = merge(tested._vdsr(seed + 1)[1], PATCHES + JUDGING_PATCHES)
-    tested.CALIBRATION.update(before)
+    patches = PATCHES + JUDGING_PATCHES
+    more = merge(Tested.open("vdsr", seed + 1, samples=patches).calibration, patches)
     training = Training(epochs=30, batch=8, rate=2e-3)
     return Case(opened, "kernels", share, [more.part(0, PATCHES)], [more.part(PATCHES, more.size)], training)
 
 
 def mobilenet_v2(share: float, seed: int) -> Case:
-    tested.CALIBRATION["mobilenet_v2"] = 500
     training = Training(epochs=20, batch=32, augment="none")
-    return Case(Tested.open("mobilenet_v2", seed), "params", share, training=training)
+    return Case(Tested.open("mobilenet_v2", seed, samples=HALF), "params", share, training=training)
 
 
 CASES: dict[str, Callable[[int], Case]] = {

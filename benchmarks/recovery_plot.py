@@ -6,14 +6,12 @@ A panel for each case of recovery_cases.py with results; a dot is the mean over 
 lightness, to be read on white and on black.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import log10
-from pathlib import Path
 from statistics import mean
 
-from common import HERE
+from common import HERE, rows_at
 from recovery_cases import CASES
 
 COLOURS = {
@@ -93,11 +91,9 @@ def draw(cases: Mapping[str, Sequence[dict]]) -> str:
 
 
 def main() -> None:
-    files = {name: HERE / "results" / f"recovery_{name}.json" for name in CASES}
-    cases = {
-        name: json.loads(path.read_text(encoding="utf-8"))["rows"] for name, path in files.items() if path.exists()
-    }
-    (Path(HERE).parent / "docs" / "recovery.svg").write_text(draw(cases), encoding="utf-8")
+    found = {name: rows_at(HERE / "results" / f"recovery_{name}.json") for name in CASES}
+    cases = {name: rows for name, rows in found.items() if rows}
+    (HERE.parent / "docs" / "recovery.svg").write_text(draw(cases), encoding="utf-8")
 
 
 if __name__ == "__main__":

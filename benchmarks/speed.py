@@ -8,7 +8,6 @@ Median of five, processor seconds on one thread; kernels of random numbers whose
 layers.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from math import inf
@@ -18,7 +17,7 @@ from typing import Any
 
 import tensorly
 import torch
-from common import HERE, write
+from common import HERE, rows_at, write
 from tensorly.decomposition import parafac, partial_tucker, tensor_train
 from torch import Tensor
 
@@ -105,8 +104,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tensorly.set_backend("pytorch")
     asked = [int(size) for size in sys.argv[1:]] or list(SIZES)
-    path = HERE / "results" / "speed.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    earlier = rows_at(HERE / "results" / "speed.json")
     rows = [row for row in earlier if row["kernel"] not in {f"{size}x{size}x3x3" for size in asked}]
     for channels in asked:
         for form in ("cp", "tucker2", "tt"):

@@ -48,13 +48,14 @@ class Tested:
     tests: Mapping[str, Test]
 
     @classmethod
-    def open(cls, name: str, seed: int, data: str = "lossless") -> "Tested":
-        """A network, its calibration drawn with a seed."""
-        if name == "vdsr":
-            return cls(name, *_vdsr(seed))
+    def open(cls, name: str, seed: int, data: str = "lossless", samples: int | None = None) -> "Tested":
+        """A network, its calibration drawn with a seed: so many samples, of stories always half of them."""
         if name == "stories260k":
             return cls(name, *_stories())
-        return cls(name, *(_mobilenet(seed) if name == "mobilenet_v2" else _cifar(name, seed, data)))
+        samples = samples or CALIBRATION[name]
+        if name == "vdsr":
+            return cls(name, *_vdsr(seed, samples))
+        return cls(name, *(_mobilenet(seed, samples) if name == "mobilenet_v2" else _cifar(name, seed, data, samples)))
 
     def budget(self, unit: str, share: float) -> polyad.Budget:
         """MACs or parameters of the whole network; "kernels": parameters of its 3x3 convolutions."""
@@ -98,21 +99,21 @@ def tests_of(source: ModelSource, files: Mapping[str, str]) -> dict[str, Test]:
     return tests
 
 
-def _cifar(name: str, seed: int, data: str) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
+def _cifar(name: str, seed: int, data: str, samples: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     source = polyad.open_model(f"zoo:{name}", data_folder() / WEIGHTS[name])
     files = {"lossless": LOSSLESS, "jpeg": JPEG}
     opened = polyad.open_data(f"npz:{data_folder() / files[data][0]}", source.preprocessing)
-    drawn = calibration_alone(opened, CALIBRATION[name], seed)
+    drawn = calibration_alone(opened, samples, seed)
     tests = tests_of(source, {kind: test for kind, (_, test) in files.items()})
     return source.module, as_batches(loader(drawn, 100)), tests
 
 
-def _mobilenet(seed: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
+def _mobilenet(seed: int, samples: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     folder = data_folder()
     source = polyad.open_model("zoo:mobilenet_v2_folded", folder / WEIGHTS["mobilenet_v2_folded"])
     (images,) = polyad.open_data(f"npz:{folder / SAMPLE}", source.preprocessing).splits.values()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()  # type: ignore[arg-type]
-    drawn, rest = order[: CALIBRATION["mobilenet_v2"]], order[CALIBRATION["mobilenet_v2"] :]
+    drawn, rest = order[:samples], order[samples:]
     test = test_on(source.module, as_batches(loader(Subset(images, rest), 50)))
     return source.module, as_batches(loader(Subset(images, drawn), 32)), {"sample": test}
 
@@ -126,14 +127,14 @@ def _stories() -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     return source.module, batches[:half], {"stories": test_on(source.module, batches[half:])}
 
 
-def _vdsr(seed: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
+def _vdsr(seed: int, samples: int) -> tuple[nn.Module, list[Batch], dict[str, Test]]:
     folder = data_folder()
     source = polyad.open_model("zoo:vdsr", folder / "vdsr/vdsr.npz")
     images = polyad.open_data(f"npz:{folder / SAMPLE}").splits["all"]
     draw = np.random.default_rng(seed)
     patches = [
         _patch(images[int(at)][0], int(draw.choice(SCALES)), draw)  # type: ignore[index]
-        for at in draw.choice(len(images), CALIBRATION["vdsr"], replace=False)  # type: ignore[arg-type]
+        for at in draw.choice(len(images), samples, replace=False)  # type: ignore[arg-type]
     ]
     test = partial(_decibels, {scale: _psnr(source.module, folder, scale) for scale in SCALES}, folder)
     batches = [
@@ -158,7 +159,8 @@ def _psnr(model: nn.Module, folder: Path, scale: int) -> float:
     arrays, found = np.load(folder / "vdsr/set5_y.npz"), []
     for name in IMAGES:
         low, high = (torch.from_numpy(arrays[f"{name}_x{scale}_{kind}"]).float() for kind in ("lr", "hr"))
-        output = run_on(model, Batch((low[None, None] / 255,)), name)
+        with torch.no_grad():
+            output = run_on(model, Batch((low[None, None] / 255,)), name)
         error = (output[0, 0].clamp(0, 1) * 255 - high)[scale:-scale, scale:-scale]
         found.append(20 * log10(255) - 10 * log10(float(error.double().square().mean())))
     return sum(found) / len(found)

@@ -58,6 +58,31 @@ def test_a_network_that_needs_them_as_they_came_is_compressed(how: str) -> None:
     torch.testing.assert_close(found.model(x), expected.model(x), rtol=1e-3, atol=1e-3)
 
 
+def test_every_stage_runs_them_so() -> None:
+    """Of compressing and of recovering, but for the trace, on two samples."""
+    seen: list[bool] = []
+
+    class Watched(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 2:
+                seen.append(x.is_contiguous(memory_format=torch.channels_last))
+            return super().forward(x)
+
+    model = Watched(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.Flatten())
+    found = polyad.compress(model.eval(), images(), budget=polyad.Budget(params=0.7), finalists=2, recover="refit")
+    assert all(seen) and seen
+    seen.clear()
+    polyad.recover(found, model, images(), level="statistics")
+    assert all(seen) and seen
+
+
+def test_inputs_without_images_cost_no_run() -> None:
+    model = nn.Linear(8, 8)
+    model.register_forward_hook(lambda *_: pytest.fail("it ran"))
+    given = [Batch((torch.randn(4, 8),))]
+    assert as_images(model, given)[0] is given[0]
+
+
 def test_inputs_that_the_network_refuses_are_left_for_those_who_say_so() -> None:
     wrong = [Batch((torch.randn(4, 2, 8, 8),))]
     assert as_images(Flat("flatten"), wrong)[0] is wrong[0]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 
 from polyad.batches import Batch
 from polyad.errors import DataError
@@ -29,6 +30,8 @@ def channels_last(batch: Batch) -> Batch:
 def as_images(model: nn.Module, batches: Sequence[Batch]) -> list[Batch]:
     """Batches with their images stored channels last, where the network gives the same for the first of them."""
     example = batches[0].take(2)
+    if not any(isinstance(leaf, Tensor) and leaf.dim() == 4 for leaf in tree_iter((example.args, example.kwargs))):
+        return list(batches)
     try:
         reference = Reference.of(model, example)
     except DataError:  # whoever runs the network next says what is wrong with them
