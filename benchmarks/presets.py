@@ -74,6 +74,16 @@ class Job:
     def title(self) -> str:
         return f"{self.budget[0]} {self.budget[1]:.0%}"
 
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What tells its row from others."""
+        return self.network, self.variant, self.seed, self.data, self.title
+
+
+def cell(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The same of a row that a file holds."""
+    return tuple(row[name] for name in ("network", "preset", "seed", "calibration", "budget"))
+
 
 def measure(job: Job) -> dict[str, Any]:
     """A row."""
@@ -140,20 +150,24 @@ def main() -> None:
     )
     parser.add_argument("--budgets", nargs="*", help="such as 'kernels 50%%'; all by default")
     parser.add_argument("--add", action="store_true", help="to the rows that the files hold, each with its commit")
+    parser.add_argument("--missing", action="store_true", help="only rows that the files lack; adds to them")
     parser.add_argument("--work", help="folder that keeps statistics and fits for a later call")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON files")
     arguments = parser.parse_args()
     rows = {
-        name: rows_at(arguments.out / f"presets_{name}.json") if arguments.add else [] for name in arguments.networks
+        name: rows_at(arguments.out / f"presets_{name}.json") if arguments.add or arguments.missing else []
+        for name in arguments.networks
     }
+    known = {cell(row) for name in arguments.networks for row in rows[name]} if arguments.missing else set()
     commit = provenance(0)["commit"]
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
     ):
-        for job in as_completed([pool.submit(measure, job) for job in jobs(arguments, arguments.work or folder)]):
+        asked = [job for job in jobs(arguments, arguments.work or folder) if job.cell not in known]
+        for job in as_completed([pool.submit(measure, job) for job in asked]):
             row = job.result() | {"commit": commit}
             name = row["network"]
             rows[name].append(row)
