@@ -7,9 +7,9 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
+from polyad.batch_norms import is_norm
 from polyad.batches import Batch, run_on
 from polyad.errors import ModelError, NumericalError
 from polyad.layers import LAYER_TYPES, LayerSpec, Size, conv1d_class, is_conv1d, is_layer
@@ -142,7 +142,7 @@ def _watch(
             seen[owner].norms.add(names[id(module)][0])
 
     handles = [module.register_forward_hook(layer_hook, with_kwargs=True) for module in layers.values()]
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_var is not None]
+    norms = [module for module in model.modules() if is_norm(module)]
     handles += [module.register_forward_pre_hook(norm_hook) for module in norms]
     try:
         with torch.no_grad(), evaluating(model), layer_by_layer():
