@@ -59,6 +59,26 @@ def test_labels_are_mixed_in_by_their_weight() -> None:
     assert Matching(teacher, student, unseen, Training(labels=1.0), labels=True).loss(batch) == entropy
 
 
+def test_features_add_the_mean_error_of_the_blocks() -> None:
+    student, teacher, unseen = network(0), network(1), batches(20)
+    student[3], teacher[3] = nn.ReLU(inplace=True), nn.ReLU(inplace=True)  # what a hook saw is changed behind it
+    (batch,) = unseen
+    plain = Matching(teacher, student, unseen, Training(), labels=False)
+    both = Matching(teacher, student, unseen, Training(features=3.0), labels=False, blocks=["0", "2"])
+    errors = []
+    for end in (1, 3):
+        wanted, found = teacher[:end](batch.args[0]), student[:end](batch.args[0])
+        errors.append((wanted - found).square().sum() / wanted.square().sum())
+    expected = plain.loss(batch) + 3.0 * sum(errors) / 2
+    for _ in range(2):
+        loss = both.loss(batch)
+        assert torch.allclose(loss, expected)
+    loss.backward()
+    assert both.figure() == plain.figure()
+    both.features.close()
+    assert not any(module._forward_hooks for module in student.modules())
+
+
 def test_what_is_no_class_is_matched_relative_to_its_energy() -> None:
     teacher, student = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
     (batch,) = batches(6)
@@ -102,11 +122,13 @@ def lesson(labelled: bool) -> Lesson:
     return Lesson(found.model, teacher, found.plan, batches(200, labelled), batches(50, labelled), silent, fast)
 
 
-@pytest.mark.parametrize("level", ["distillation", "finetune"])
-def test_levels_that_train_bring_the_outputs_closer(level: str) -> None:
+@pytest.mark.parametrize(("level", "features"), [("distillation", 0.0), ("distillation", 1.0), ("finetune", 0.0)])
+def test_levels_that_train_bring_the_outputs_closer(level: str, features: float) -> None:
     given = lesson(True)
     before = divergence(outputs(given.teacher, given.held_out), outputs(given.student, given.held_out))
-    (note,) = RECOVERIES[level].run(replace(given, training=given.training.model_copy(update={"labels": 0.01})))
+    (note,) = RECOVERIES[level].run(
+        replace(given, training=given.training.model_copy(update={"labels": 0.01, "features": features}))
+    )
     after = divergence(outputs(given.teacher, given.held_out), outputs(given.student, given.held_out))
     assert after < 0.7 * before, note
     assert note.startswith(f"{level}: 3 epochs in ")

@@ -136,11 +136,13 @@ def test_several_processes_do_not_compress(own: Own, polyad: Polyad, tmp_path: P
 def test_compress_trains_as_well(own: Own, polyad: Polyad, tmp_path: Path) -> None:
     options = ("--budget", "params=30%", "--forms", "svd", "--damage", "relative", "--samples", "100", "--epochs", "3")
     arguments = ("compress", own.model, "--weights", own.weights, "--data", "digits", *options, "--recover", "finetune")
-    ran = polyad(*arguments, "--out", tmp_path / "small", "--json", "--train-samples", "400")
+    more = ("--training", "labels=0.2", "--training", "features=0.5", "--training", "accumulate=2", "--quiet")
+    ran = polyad(*arguments, "--out", tmp_path / "small", "--json", "--train-samples", "400", *more)
     assert ran.code == 0, ran.err
     found = json.loads(ran.out)
     assert found["recovered"][-1].startswith("finetune: 3 epochs in ") and "validation loss" in found["recovered"][-1]
     recipe = (tmp_path / "small" / "recipe.yaml").read_text()
+    assert "training:\n- labels=0.2\n- features=0.5\n- accumulate=2\n" in recipe
     assert "epochs: 3\n" in recipe and "train_samples: 400\n" in recipe and "dense_control" not in recipe
 
 
@@ -161,6 +163,11 @@ def test_a_dense_control_is_reported(own: Own, small: Path, polyad: Polyad, tmp_
         (("--precision", "half"), "There is no precision 'half' of a training. Known: float32, bfloat16"),
         (("--rate", "-1"), "rate=-1.0 of a training is no positive number"),
         (("--augment", "cutout"), "There is no augment 'cutout'"),
+        (("--training", "momentum=1"), "--training 'momentum=1' is no NAME=VALUE of a training. Names: epochs, time, "),
+        (("--training", "labels"), "--training 'labels' is no NAME=VALUE"),
+        (("--training", "labels=half"), "--training labels=half: input should be a valid number"),
+        (("--training", "labels=2"), "labels=2.0 of a training is no share"),
+        (("--rate", "1e-3", "--training", "rate=1e-4"), "--training rate=1e-4 says again what is 0.001 already"),
     ],
 )
 def test_refusals(own: Own, small: Path, polyad: Polyad, tmp_path: Path, more: tuple[str, ...], says: str) -> None:

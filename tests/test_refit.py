@@ -90,6 +90,22 @@ def test_outputs_come_closer_the_plan_stays_and_twice_gives_the_same(name: str) 
     assert not changed(work.student, again.student)
 
 
+def test_sweeps_go_on_as_long_as_the_divergence_falls() -> None:
+    work = lesson("norms", 0.25)
+    start, states = deepcopy(work.student), {}
+    for sweeps in (1, 2, 30):
+        student = deepcopy(start)
+        training = work.training.model_copy(update={"sweeps": sweeps})
+        (note, *_) = RECOVERIES["refit"].run(replace(work, student=student, training=training))
+        states[sweeps] = distance(replace(work, student=student), work.held_out), note
+    figures = states[30][1].split("divergence ")[1].split(",")[0].split(" -> ")
+    assert 3 < len(figures) < 31
+    assert states[30][1].endswith("so the last sweep is taken back")
+    assert sorted(map(float, figures[:-1]), reverse=True) == list(map(float, figures[:-1]))
+    assert states[30][0] <= states[2][0] < states[1][0]
+    assert f"{states[30][0]:.4g}" == figures[-2]
+
+
 def test_a_network_without_errors_stays_as_it_is() -> None:
     """Weights that have the rank of their forms: nothing is lacking, so nothing changes beyond rounding."""
     torch.manual_seed(0)

@@ -30,9 +30,11 @@ class Training(Record):
         match: what a distillation matches: "logits" (less their mean over the classes), the "divergence" of the
             softmax, or ("auto") logits for classes and the divergence for tokens.
         temperature: of that softmax.
+        features: weight of what the blocks give, beside the outputs: the mean of their relative squared errors.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
-        blocks: names of modules that a reconstruction takes as blocks, or patterns as in `Settings.ignore`; the others
-            it finds.
+        blocks: names of modules that a reconstruction, or a distillation of features, takes as blocks, or patterns as
+            in `Settings.ignore`; the others are found.
+        sweeps: how often a refit goes through all layers; it ends where the held-out divergence no longer falls.
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
@@ -56,8 +58,10 @@ class Training(Record):
     norms: str = "frozen"
     match: str = "auto"
     temperature: float = 1.0
+    features: float = 0.0
     labels: float = 0.5
     blocks: tuple[str, ...] = ()
+    sweeps: int = 1
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False
@@ -68,9 +72,11 @@ class Training(Record):
         for name, known in _NAMED.items():
             if (found := getattr(self, name)) not in known:
                 raise UnknownNameError(f"There is no {name} {found!r} of a training. Known: {', '.join(known)}.")
-        for name in ("epochs", "time", "batch", "accumulate", "rate", "temperature", "clip", "patience"):
+        for name in ("epochs", "time", "batch", "accumulate", "rate", "temperature", "clip", "patience", "sweeps"):
             if (found := getattr(self, name)) is not None and not 0 < found < inf:
                 raise PolyadError(f"{name}={found} of a training is no positive number.")
+        if not 0 <= self.features < inf:
+            raise PolyadError(f"features={self.features} of a training is no weight: give 0 or more.")
         for name in ("warmup", "average", "labels"):
             if not 0 <= getattr(self, name) <= 1:
                 raise PolyadError(f"{name}={getattr(self, name)} of a training is no share: give 0 to 1.")

@@ -225,6 +225,16 @@ Blocks = Annotated[
 DenseControl = Annotated[
     bool, _of_training("--dense-control", "Also recover the original, to know what the recipe alone brings.")
 ]
+FurtherTraining = Annotated[
+    list[str] | None,
+    _of_training(
+        "--training",
+        "Anything else about it, may be repeated: sweeps=2 (of a refit), features=1 (weight of what blocks give, in a"
+        " distillation), labels=0.5 (weight of labels in finetune), norms=batch (batch norm trains), accumulate=4,"
+        " patience=3, average=0.999, compile=true ...",
+        metavar="NAME=VALUE",
+    ),
+]
 
 
 def _read_recipe(context: typer.Context, path: Path | None) -> Path | None:

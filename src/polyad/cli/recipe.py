@@ -45,6 +45,7 @@ KEYS = {
     "augment": "augment",
     "blocks": "blocks",
     "dense_control": "dense_control",
+    "training": "training",
     "runtime": "runtime",
     "threads": "threads",
     "latency_batch": "latency_batch",

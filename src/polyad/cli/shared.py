@@ -53,6 +53,7 @@ def training(
     checkpoint: o.Checkpoint = None,
     blocks: o.Blocks = None,
     dense_control: o.DenseControl = False,
+    training: o.FurtherTraining = None,
 ) -> None:
     """What a recovery level that trains is told."""
 

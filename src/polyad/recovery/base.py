@@ -1,6 +1,7 @@
 """What a recovery level is."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 
@@ -12,6 +13,7 @@ from polyad.progress import Progress
 from polyad.records import Plan, Site
 from polyad.registry import Registry
 from polyad.settings import Training
+from polyad.training.blocks import find_blocks
 from polyad.training.loop import Course, train
 from polyad.training.matching import Matching, has_labels, variation_of
 from polyad.training.ranks import ALONE, Ranks
@@ -87,7 +89,8 @@ def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
     samples, unseen = Samples(lesson.samples), lesson.judges
     if labels and not (has_labels(lesson.teacher, samples.parts) and has_labels(lesson.teacher, unseen)):
         return f"{name}: left out, it needs labels of classes or tokens for all samples"
-    matching = Matching(lesson.teacher, lesson.student, unseen, lesson.training, labels=labels)
+    blocks = _blocks(lesson) if lesson.training.features else []
+    matching = Matching(lesson.teacher, lesson.student, unseen, lesson.training, labels=labels, blocks=blocks)
     course = Course(
         lesson.student,
         samples,
@@ -98,8 +101,14 @@ def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
         choices=lesson.plan.choices,
         key=(digest(lesson.teacher.state_dict()), Samples(unseen).key),
     )
-    found = train(course, lesson.training, work=lesson.work, progress=lesson.progress, ranks=lesson.ranks)
+    with closing(matching.features):
+        found = train(course, lesson.training, work=lesson.work, progress=lesson.progress, ranks=lesson.ranks)
     return f"{name}: {found.text('validation loss' if labels else 'divergence on validation samples')}"
+
+
+def _blocks(lesson: Lesson) -> list[str]:
+    """The modules that end blocks."""
+    return [block.modules[-1] for block in find_blocks(lesson.teacher, lesson.plan.choices, lesson.training.blocks)]
 
 
 RECOVERIES: Registry[Recovery] = Registry("recovery level", "polyad.recovery")

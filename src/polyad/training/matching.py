@@ -4,7 +4,8 @@ For classes the mean squared error of the logits, less their mean over the class
 either (Ba and Caruana, "Do Deep Nets Really Need to be Deep?", NeurIPS 2014): where the original is nearly certain its
 probabilities say almost nothing, its logits still do. For tokens the divergence KL(p_T || q_T) T^2 of the softmax at
 temperature T (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015). For other outputs the
-squared error relative to the energy of the original's. Labels add their cross-entropy.
+squared error relative to the energy of the original's. Labels add their cross-entropy, and blocks, where features
+are asked for, the mean of the relative squared errors of what they give.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from polyad.modes import evaluating
 from polyad.outputs import outputs_tensor
 from polyad.perplexity import predicts_tokens
 from polyad.settings import Training
+from polyad.training.features import Features, relative_error
 from polyad.training.variation import UNVARIED, Variation, is_images
 
 BEARS = 0.8
@@ -36,31 +38,49 @@ class Matching:
         teacher: the original; a copy of it is run.
         student: on whichever device it is when it is run.
         unseen: batches that `figure` judges on.
-        training: temperature, weight of the labels.
+        training: temperature, weights of the labels and of what blocks give.
         labels: whether they are used.
+        blocks: names of modules that end blocks.
     """
 
     def __init__(
-        self, teacher: nn.Module, student: nn.Module, unseen: Sequence[Batch], training: Training, *, labels: bool
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        unseen: Sequence[Batch],
+        training: Training,
+        *,
+        labels: bool,
+        blocks: Sequence[str] = (),
     ) -> None:
         self.student, self.unseen, self.training = student, unseen, training
         self.labels = training.labels if labels else 0.0
         self.teacher = deepcopy(teacher).eval().requires_grad_(False)
         self.teacher.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.expected = outputs(teacher, unseen)
+        self.features = Features(self.teacher, student, blocks)
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean over the samples of a batch."""
-        found = outputs_tensor(batch.run(self.student))
+        with self.features:
+            wanted = self._wanted(batch)
+            found = outputs_tensor(batch.run(self.student))
         loss = found.new_zeros(())
         if self.labels:
             loss = loss + self.labels * _cross_entropy(found, batch)
-        if self.labels < 1:
-            self.teacher.to(found.device)
-            with torch.no_grad():
-                wanted = outputs_tensor(batch.run(self.teacher))
+        if wanted is not None:
             loss = loss + (1 - self.labels) * self._distance(wanted, found, predicts_tokens(found, batch))
+        if self.features.errors:
+            loss = loss + self.training.features * torch.stack(self.features.errors).mean()
         return loss
+
+    @torch.no_grad()
+    def _wanted(self, batch: Batch) -> Tensor | None:
+        """What the original gives, where it matters."""
+        if self.labels == 1 and not self.training.features:
+            return None
+        self.teacher.to(next(self.student.parameters()).device)
+        return outputs_tensor(batch.run(self.teacher))
 
     def _distance(self, wanted: Tensor, found: Tensor, tokens: bool) -> Tensor:
         if not (tokens or are_classes(found)):
@@ -78,11 +98,6 @@ class Matching:
             wanted = torch.cat([batch.labels.flatten() for batch in self.unseen])  # type: ignore[union-attr]
             figure += self.labels * F.cross_entropy(found.double(), wanted.long()).item()
         return figure
-
-
-def relative_error(wanted: Tensor, found: Tensor) -> Tensor:
-    """sum (a - b)^2 / sum a^2."""
-    return (found - wanted).square().sum() / wanted.square().sum().clamp_min(torch.finfo(wanted.dtype).tiny)
 
 
 def logits_error(wanted: Tensor, found: Tensor) -> Tensor:
