@@ -21,15 +21,15 @@ from polyad.hidden_in import hidden_in
 from polyad.latency import Latencies, keep
 from polyad.lessons import learn, lesson
 from polyad.looking import Observed, with_expansions_in_use
+from polyad.making import make
 from polyad.menu import Menu, Narrowing
 from polyad.naming import inside
-from polyad.narrow import narrow
 from polyad.narrowings import narrowings
 from polyad.outcome import CurvePoint
 from polyad.peaks import with_peaks
 from polyad.progress import Progress, silent
 from polyad.propose import propose
-from polyad.rebuild import FINAL_STEPS, factorise, rebuild, untrained
+from polyad.rebuild import FINAL_STEPS, untrained
 from polyad.records import Plan
 from polyad.remeasure import contributions, parts, remeasured
 from polyad.settings import Settings
@@ -137,12 +137,7 @@ class Decision:
 
     def _made(self, plan: Plan, steps: int, progress: Progress) -> nn.Module:
         """The network of a plan, not recovered."""
-        fitted = factorise(
-            self.seen.expanded.model, plan, self.seen.statistics, steps=steps, progress=progress, work=self.work
-        )
-        student = rebuild(with_expansions_in_use(self.model, plan), fitted)
-        narrow(student, plan, self.seen.statistics)
-        return student
+        return make(self.model, plan, self.seen, steps=steps, progress=progress, work=self.work).student
 
     def _recovered(self, plan: Plan) -> nn.Module:
         """The network of a plan that a search for a drop measures."""

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from polyad.allocators.base import ALLOCATORS
+from polyad.batches import as_batches
 from polyad.budget import Budget
 from polyad.cost import recounted
 from polyad.damages.assess import DEFAULT
@@ -19,17 +20,17 @@ from polyad.errors import BudgetError
 from polyad.evaluation import evaluate
 from polyad.latency import latency_of
 from polyad.lessons import learn, lesson
-from polyad.looking import Observed, look, with_expansions_in_use
+from polyad.looking import Observed, look
+from polyad.making import Made, make
 from polyad.metrics import METRICS
-from polyad.narrow import narrow
 from polyad.outcome import Report
 from polyad.overrides import replayed
 from polyad.peaks import peaks_of
 from polyad.progress import Progress, silent
-from polyad.rebuild import factorise, rebuild
 from polyad.records import Plan
-from polyad.recovery.base import RECOVERIES
+from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.report.collect import Evidence, collect
+from polyad.respending import check, learn_twice
 from polyad.runtimes.base import RUNTIMES
 from polyad.settings import Options, Settings
 from polyad.stopwatch import Stopwatch
@@ -107,6 +108,7 @@ def compress(
     if plan is None and budget is None:
         raise BudgetError("Give a budget, as in budget=Budget(params=0.5), or a plan.")
     settings, clock = settings_of(**options), Stopwatch()
+    check(settings.recover, settings.training, budgeted=plan is None and budget is not None and budget.drop is None)
     work = work_of(work, searches=_searches(budget, settings))
     with clock("trace and observe"):
         wanted = None if plan else budget
@@ -119,23 +121,53 @@ def compress(
     if plan is None:
         with clock("propose and allocate"):
             plan, curve = Decision(model, seen, settings, work, progress).plan(budget, validation)  # type: ignore[arg-type]
-    plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
     with clock("fit"):
-        fitted = factorise(seen.expanded.model, plan, seen.statistics, progress=progress, work=work)
-    student = rebuild(with_expansions_in_use(model, plan), fitted)
-    fitted += narrow(student, plan, seen.statistics)
+        made = _made(model, plan, seen, source, work=work, progress=progress)
     with clock("recover"):
-        calibration = (seen.fitted, seen.held_out)
-        shared: dict[str, Any] = {"training": settings.training, "learn_from": learn_from, "work": work}
-        given = lesson(student, seen.expanded.model, plan, calibration, **shared, progress=progress)
-        notes = learn(given, settings.recover)
+        given: dict[str, Any] = {"settings": settings, "budget": budget, "learn_from": learn_from, "source": source}
+        made, notes = _recovered(made, seen, **given, work=work, progress=progress)
+    student, plan = made.student, made.plan
     if judged is not None:
         with clock("evaluate"):
             after = evaluate(student, judged, reference=model)
     costs, missed = _costs(model, student, plan, seen, settings)
     measured = {**costs, "before": before, "after": after, "curve": curve, "seconds": clock.seconds}
-    evidence = Evidence(seen.expanded.model, student, seen.trace, plan, fitted, seen.statistics)
+    evidence = Evidence(seen.expanded.model, student, seen.trace, plan, made.fitted, seen.statistics)
     return Result(student, plan, collect(evidence, settings, recovered=(*notes, *missed), **measured))
+
+
+def _made(model: nn.Module, plan: Plan, seen: Observed, source: str, *, work: Work, progress: Progress) -> Made:
+    """The network of a plan, whose counts are those of the network."""
+    plan = recounted(replayed(plan, seen.trace)).model_copy(update={"model": source})
+    return make(model, plan, seen, work=work, progress=progress)
+
+
+def _recovered(
+    made: Made,
+    seen: Observed,
+    *,
+    settings: Settings,
+    budget: Budget | None,
+    learn_from: Any,
+    source: str,
+    **shared: Any,
+) -> tuple[Made, tuple[str, ...]]:
+    """A network recovered, perhaps with other ranks, and notes."""
+    samples = None if learn_from is None else as_batches(learn_from)  # it may be read twice
+
+    def lesson_of(one: Made) -> Lesson:
+        calibration, training = (seen.fitted, seen.held_out), settings.training
+        teacher = seen.expanded.model
+        return lesson(one.student, teacher, one.plan, calibration, training=training, learn_from=samples, **shared)
+
+    def again(dense: nn.Module) -> Made:
+        other = look(dense, [*seen.fitted, *seen.held_out], settings, budget=budget, **shared)
+        decided, _ = Decision(dense, other, settings, **shared).plan(budget, None)  # type: ignore[arg-type]
+        return _made(dense, decided, other, source, **shared)
+
+    if settings.training.respend:
+        return learn_twice(made, settings.recover, lesson_of, again)
+    return made, learn(lesson_of(made), settings.recover)
 
 
 def _searches(budget: Budget | None, settings: Settings) -> bool:

@@ -19,6 +19,7 @@ from polyad.progress import Progress, silent
 from polyad.rebuild import check_fits
 from polyad.recovery.base import RECOVERIES
 from polyad.report.files import read_report
+from polyad.respending import check
 from polyad.settings import Training
 from polyad.splits import hold_out
 from polyad.stopwatch import Stopwatch
@@ -76,6 +77,7 @@ def recover(
     """
     RECOVERIES[level]
     training, clock, work = training or Training(), Stopwatch(), Work.at(work)
+    check(level, training, budgeted=False)
     for choice in result.plan.choices:
         check_fits(model, choice)
     fitted, held_out = hold_out(as_images(model, as_batches(data, samples)), HELD_OUT)

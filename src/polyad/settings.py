@@ -38,6 +38,8 @@ class Training(Record):
         patience: validations without an improvement that end it, or None.
         checkpoint: seconds between two checkpoints.
         compile: whether torch.compile is used.
+        respend: share of a distillation or fine-tuning after which the budget is spent once more on what was learned
+            (rank adaptation), where the network is compressed in the same run; 0 never.
         dense_control: whether the original gets the same recovery, as a measure of what is the recipe's own gain.
         seed: of the order of samples and of how they are varied.
     """
@@ -65,6 +67,7 @@ class Training(Record):
     patience: int | None = None
     checkpoint: float = 120.0
     compile: bool = False
+    respend: float = 0.0
     dense_control: bool = False
     seed: int = 0
 
@@ -77,7 +80,7 @@ class Training(Record):
                 raise PolyadError(f"{name}={found} of a training is no positive number.")
         if not 0 <= self.features < inf:
             raise PolyadError(f"features={self.features} of a training is no weight: give 0 or more.")
-        for name in ("warmup", "average", "labels"):
+        for name in ("warmup", "average", "labels", "respend"):
             if not 0 <= getattr(self, name) <= 1:
                 raise PolyadError(f"{name}={getattr(self, name)} of a training is no share: give 0 to 1.")
 
