@@ -110,15 +110,24 @@ def test_images_are_varied_as_the_original_bears_it() -> None:
     assert variation_of(still, [batch], Training()) == UNVARIED
     assert variation_of(mean, [Batch((batch.args[0] + 1,))], Training()) == Variation(shift=True, flip=True)
     assert variation_of(still, [batch], Training(augment="shift")) == Variation(shift=True)
-    assert variation_of(mean, [batch], Training(augment="none")) == UNVARIED
+    assert variation_of(still, [batch], Training(augment="mix")) == Variation(shift=True, flip=True, mix=True)
+    assert variation_of(still, [batch], Training(), mix=True) == Variation(mix=True)
+    assert variation_of(mean, [batch], Training(augment="none"), mix=True) == UNVARIED
     assert variation_of(nn.Conv2d(1, 2, 3), [batch], Training()) == UNVARIED  # not classes
+
+
+def test_mixed_images_have_no_labels_to_be_tuned_to() -> None:
+    given = lesson(True)
+    training = given.training.model_copy(update={"augment": "mix"})
+    (note,) = RECOVERIES["finetune"].run(replace(given, training=training))
+    assert note.startswith("finetune: left out, mixed images have no label of their own")
 
 
 def lesson(labelled: bool) -> Lesson:
     teacher = network(1)
     options = {"metric": "weights", "damage": "relative", "recover": "none"}
     found = compress(teacher, [torch.randn(8, 1, 8, 8)], budget=Budget(params=0.4), **options)
-    fast = Training(epochs=3, batch=32, rate=1e-3)
+    fast = Training(epochs=3, batch=32, rate=1e-3, augment="flip")  # mixtures of noise are something else
     return Lesson(found.model, teacher, found.plan, batches(200, labelled), batches(50, labelled), silent, fast)
 
 

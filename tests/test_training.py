@@ -1,6 +1,7 @@
 """The training core: the best state stays, failures roll back, checkpoints go on bit for bit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from polyad.training.prepared import prepared
 from polyad.training.ranks import Ranks
 from polyad.training.samples import Samples
 from polyad.training.schedule import FLOOR, Extent, rate_at
-from polyad.training.variation import Variation, shifted
+from polyad.training.variation import UNVARIED, Variation, shifted
 from polyad.work import Work
 
 
@@ -165,10 +166,11 @@ def test_seconds_end_it_with_a_low_rate() -> None:
     assert max(rates) > 5e-4 and rates[-1] < 1e-4 and found.history[-1][0] == found.epochs
 
 
-def test_accumulated_parts_are_one_batch() -> None:
+@pytest.mark.parametrize("variation", [UNVARIED, Variation(shift=True, flip=True, mix=True)])
+def test_accumulated_parts_are_one_batch(variation: Variation) -> None:
     one, two = network(0), network(0)
-    train(course(one, network(1)), QUICK)
-    train(course(two, network(1)), QUICK.model_copy(update={"accumulate": 3}))
+    train(replace(course(one, network(1)), variation=variation), QUICK)
+    train(replace(course(two, network(1)), variation=variation), QUICK.model_copy(update={"accumulate": 3}))
     for a, b in zip(one.parameters(), two.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
 
@@ -215,6 +217,16 @@ def test_shifts_and_mirrors() -> None:
     found = Variation(flip=True).apply(batch, torch.tensor([[0.1, 0, 0], [0.9, 0, 0]]))
     assert torch.equal(found.args[0][0], image[0].flip(-1)) and torch.equal(found.args[0][1], image[0])
     assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], torch.ones(2))
+
+
+def test_mixtures() -> None:
+    images, mask = torch.randn(2, 1, 4, 4), torch.ones(2)
+    batch, other = (Batch((x,), {"mask": mask}, torch.tensor([0, 1])) for x in (images, images.flip(0)))
+    numbers = torch.tensor([[0.0, 0, 0, 0.25], [0.0, 0, 0, 0.0]])
+    found = Variation(mix=True).mixed(batch, other, numbers)
+    assert torch.allclose(found.args[0][0], 0.75 * images[0] + 0.25 * images[1])
+    assert torch.equal(found.args[0][1], images[1])
+    assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], mask)
 
 
 @pytest.mark.parametrize("form", ["cp", "cp4", "tucker2", "spatial_svd", "svd", "tt", "block_term", "group_svd"])

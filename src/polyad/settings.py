@@ -25,7 +25,8 @@ class Training(Record):
         precision: "float32" or "bfloat16" (what PyTorch's autocast computes in it).
         execution: how factorised layers run while they are trained, the same function each time: "factored",
             "contracted" into one dense layer, or for each of them what is quicker by a count ("auto").
-        augment: how images are varied: "none", "shift", "flip" (and shift), or what the original itself bears ("auto").
+        augment: how images are varied: "none", "shift", "flip" (and shift), "mix" (two of them, and both), or what the
+            original itself bears, mixed where no labels are used ("auto").
         norms: "frozen" leaves batch norm in evaluation mode, its statistics as they are; "batch" lets it train.
         match: what a distillation matches: "logits" (less their mean over the classes), the "divergence" of the
             softmax, or ("auto") logits for classes and the divergence for tokens.
@@ -92,10 +93,13 @@ class Training(Record):
 
 EPOCHS = 10
 
+AUGMENTS = ("none", "shift", "flip", "mix")
+"""How images are varied, each with what stands before it."""
+
 _NAMED = {
     "precision": ("float32", "bfloat16"),
     "execution": ("auto", "factored", "contracted"),
-    "augment": ("auto", "none", "shift", "flip"),
+    "augment": ("auto", *AUGMENTS),
     "norms": ("frozen", "batch"),
     "match": ("auto", "logits", "divergence"),
 }

@@ -211,7 +211,9 @@ Rate = Annotated[float | None, _of_training("--rate", "Highest learning rate.")]
 Precision = Annotated[str | None, _of_training("--precision", "float32 or bfloat16.")]
 Augment = Annotated[
     str | None,
-    _of_training("--augment", "Images are varied by none, shift, flip (and shift), or auto: what they bear."),
+    _of_training(
+        "--augment", "Images are varied by none, shift, flip (and shift), mix (and both), or auto: what they bear."
+    ),
 ]
 Checkpoint = Annotated[str | None, _of_training("--checkpoint", "Time between two checkpoints.", metavar="TIME")]
 Blocks = Annotated[

@@ -87,6 +87,8 @@ def samples_at_once(sites: Sequence[Site]) -> int:
 def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
     """Train the whole student towards the original's outputs, and the labels if they are to be used; a note."""
     samples, unseen = Samples(lesson.samples), lesson.judges
+    if labels and lesson.training.augment == "mix":
+        return f"{name}: left out, mixed images have no label of their own: --augment flip varies them without"
     if labels and not (has_labels(lesson.teacher, samples.parts) and has_labels(lesson.teacher, unseen)):
         return f"{name}: left out, it needs labels of classes or tokens for all samples"
     blocks = _blocks(lesson) if lesson.training.features else []
@@ -97,7 +99,7 @@ def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
         matching.loss,
         matching.figure,
         name,
-        variation=variation_of(lesson.teacher, unseen, lesson.training),
+        variation=variation_of(lesson.teacher, unseen, lesson.training, mix=not labels),
         choices=lesson.plan.choices,
         key=(digest(lesson.teacher.state_dict()), Samples(unseen).key),
     )

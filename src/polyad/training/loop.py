@@ -191,8 +191,12 @@ class _Run:
         state.optimizer.zero_grad(set_to_none=False)
         for part in mine.tensor_split(training.accumulate):
             if len(part):
-                batch = self.course.samples.take((where, positions[part])).beside(self.course.student)
-                batch = self.course.variation.apply(batch, numbers[part])
+                batch = self._varied((where, positions[part]), numbers[part])
+                if (
+                    self.course.variation.mix
+                ):  # with the one as far from the other end of the whole batch, however it is parted
+                    other = self._varied((where, positions.flip(0)[part]), numbers.flip(0)[part])
+                    batch = self.course.variation.mixed(batch, other, numbers[part])
                 loss = self._loss(batch) * (len(part) / len(positions))
                 loss.backward()
                 state.add_loss(loss.detach())
@@ -204,6 +208,11 @@ class _Run:
         state.optimizer.step()
         state.steps += 1
         state.average.update()
+
+    def _varied(self, draw: Draw, numbers: Tensor) -> Batch:
+        """Samples shifted and mirrored by random numbers of their own."""
+        batch = self.course.samples.take(draw).beside(self.course.student)
+        return self.course.variation.apply(batch, numbers)
 
     def _draw(self) -> Draw:
         """The samples of the next step."""

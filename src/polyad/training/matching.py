@@ -20,7 +20,7 @@ from polyad.evaluation import divergence, outputs
 from polyad.modes import evaluating
 from polyad.outputs import outputs_tensor
 from polyad.perplexity import predicts_tokens
-from polyad.settings import Training
+from polyad.settings import AUGMENTS, Training
 from polyad.training.features import Features, relative_error
 from polyad.training.variation import UNVARIED, Variation, is_images
 
@@ -131,10 +131,15 @@ def has_labels(network: nn.Module, batches: Sequence[Batch]) -> bool:
 
 
 @torch.no_grad()
-def variation_of(teacher: nn.Module, batches: Sequence[Batch], training: Training) -> Variation:
-    """How images are varied: as asked for, or as the network bears it, which then says the same of most of them."""
+def variation_of(teacher: nn.Module, batches: Sequence[Batch], training: Training, *, mix: bool = False) -> Variation:
+    """How images are varied: as asked for, or as the network bears it, which then says the same of most of them.
+
+    Args:
+        mix: whether they may be mixed, where nothing is asked for: not where each has a label of its own.
+    """
     if training.augment != "auto":
-        return Variation(training.augment in ("shift", "flip"), training.augment == "flip")
+        at = AUGMENTS.index(training.augment)
+        return Variation(*(at >= AUGMENTS.index(name) for name in AUGMENTS[1:]))
     batch = batches[0].take(LOOKED_AT)
     inputs = [*batch.args, *batch.kwargs.values()]
     if not any(map(is_images, inputs)) or not are_classes(expected := outputs(teacher, [batch])):
@@ -146,7 +151,7 @@ def variation_of(teacher: nn.Module, batches: Sequence[Batch], training: Trainin
         return float((found.argmax(1) == expected.argmax(1)).double().mean()) >= BEARS
 
     all_of_them = torch.zeros_like(somewhere)
-    return Variation(borne(Variation(shift=True), somewhere), borne(Variation(flip=True), all_of_them))
+    return Variation(borne(Variation(shift=True), somewhere), borne(Variation(flip=True), all_of_them), mix)
 
 
 def _cross_entropy(found: Tensor, batch: Batch) -> Tensor:

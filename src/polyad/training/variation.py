@@ -1,9 +1,10 @@
-"""How samples are varied: shifted and mirrored images, whose wanted outputs the original network gives.
+"""How samples are varied: images shifted, mirrored and mixed, whose wanted outputs the original network gives.
 
 The random numbers of a batch are drawn on the CPU for all of its samples at once, so that they are the same on every
 device and however many processes share the batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,14 @@ class Variation:
     Attributes:
         shift: whether they are shifted, zeros coming in (the mean colour where inputs are normalised).
         flip: whether half of them are mirrored.
+        mix: whether each is mixed with another one, in any proportion: what the original says of the mixture tells more
+            of it than the few images do that it was trained on itself. Beyer et al., "Knowledge distillation: A good
+            teacher is patient and consistent", CVPR 2022; mixtures: Zhang et al., "mixup", ICLR 2018.
     """
 
     shift: bool = False
     flip: bool = False
+    mix: bool = False
 
     @property
     def key(self) -> str:
@@ -34,20 +39,34 @@ class Variation:
         return repr(self)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random numbers for so many samples, (count, 3) in [0, 1)."""
-        return torch.rand(count, 3, generator=generator)
+        """Random numbers for so many samples, (count, 4) in [0, 1)."""
+        return torch.rand(count, 4, generator=generator)
 
     def apply(self, batch: Batch, numbers: Tensor) -> Batch:
-        """The batch varied: all inputs that are images alike.
+        """The batch shifted and mirrored: all inputs that are images alike.
 
         Args:
-            numbers: (samples, 3) from `draw`.
+            numbers: (samples, 4) from `draw`.
         """
         if not (self.shift or self.flip):
             return batch
-        args = tuple(self._varied(leaf, numbers) for leaf in batch.args)
-        kwargs = {name: self._varied(leaf, numbers) for name, leaf in batch.kwargs.items()}
-        return Batch(args, kwargs, batch.labels)
+        return _with_inputs(batch, lambda leaf: self._varied(leaf, numbers))
+
+    def mixed(self, batch: Batch, other: Batch, numbers: Tensor) -> Batch:
+        """Each sample mixed with the one at its place in another batch, images alone.
+
+        Args:
+            batch, other: of as many samples, both from `apply`.
+            numbers: (samples, 4), those of the first batch.
+        """
+        images = iter([leaf for leaf in (*other.args, *other.kwargs.values()) if is_images(leaf)])
+
+        def change(leaf: Tensor) -> Tensor:
+            if not is_images(leaf):
+                return leaf
+            return torch.lerp(leaf, next(images), numbers[:, 3].view(-1, 1, 1, 1).to(leaf))
+
+        return _with_inputs(batch, change)
 
     def _varied(self, images: Tensor, numbers: Tensor) -> Tensor:
         if not is_images(images):
@@ -59,6 +78,11 @@ class Variation:
 
 
 UNVARIED = Variation()
+
+
+def _with_inputs(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """A batch with its inputs changed, its labels as they are."""
+    return Batch(tuple(map(change, batch.args)), {k: change(v) for k, v in batch.kwargs.items()}, batch.labels)
 
 
 def is_images(value: object) -> bool:
