@@ -132,7 +132,10 @@ def section(network: str) -> list[str]:
     if any(row["preset"] in ablated for row in own):
         said = ", ".join(f"{key} {value}" for key, value in AUTO.items())
         lines += [f"### {TITLES[network]}, one factor at a time from `auto` ({said})", ""]
-        lines += pivot(own, ("auto", "auto-1", "auto+refit", *ablated), ABLATED, test)
+        tests = (test, "jpeg") if network.startswith("resnet") else (test,)
+        for one in tests:
+            lines += [f"{one} test images:", ""] if len(tests) > 1 else []
+            lines += pivot(own, ("auto", "auto-1", "auto+refit", *ablated), ABLATED, one)
     other = [row for row in found["rows"] if row["calibration"] == "jpeg"]
     if other:
         for test in ("jpeg", "lossless"):
