@@ -74,7 +74,7 @@ class Variation:
         numbers = numbers.to(images.device)
         if self.flip:
             images = torch.where(numbers[:, 0].view(-1, 1, 1, 1) < 0.5, images.flip(-1), images)
-        return shifted(images, numbers[:, 1:]) if self.shift else images
+        return shifted(images, numbers[:, 1:3]) if self.shift else images
 
 
 UNVARIED = Variation()
