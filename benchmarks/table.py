@@ -96,24 +96,26 @@ def ahead(rows: list[Row], budgets: Iterable[str], test: str) -> list[str]:
         found = {name: standing(rows, name, budget, test) for name in ORDER}
         standings = {name: one for name, one in found.items() if one is not None}
         ours = min((one for name, one in standings.items() if name in ("auto", "auto+refit")), default=None)
-        for name, (lost, error, changed) in standings.items():
+        for name, (lost, error, changed, apart) in standings.items():
             if ours is None or "auto" in name or lost >= ours[0]:
                 continue
             text = f"`{name}` at {title(budget)} by {ours[0] - lost:.1f}"
             if ours[0] - lost <= (error**2 + ours[1] ** 2) ** 0.5:
                 said.append(f"{text}, within the error of a difference")
             else:
-                said.append(f"{text}, though it changes {changed:.0f} predictions and `auto` {ours[2]:.0f}")
+                said.append(
+                    f"{text}, where it changes {changed:.0f} predictions and `auto` {ours[2]:.0f}, the divergence from"
+                    f" the original is {apart:.2g} and {ours[3]:.2g}"
+                )
     return [f"Ahead of `auto`: {'; '.join(said)}.", ""] if said else []
 
 
-def standing(rows: list[Row], name: str, budget: str, test: str) -> tuple[float, float, float] | None:
-    """What a method loses, its standard error, and how many predictions it changes, on average over draws."""
+def standing(rows: list[Row], name: str, budget: str, test: str) -> tuple[float, ...] | None:
+    """What a method loses, its standard error, how many predictions it changes, the divergence; means over draws."""
     tests = [row["tests"][test] for row in rows if (row["preset"], row["budget"]) == (name, budget) and "tests" in row]
     if not tests:
         return None
-    lost, error, changed = (mean(t.get(key) or 0 for t in tests) for key in ("lost", "standard_error", "changed"))
-    return lost, error, changed
+    return tuple(mean(t.get(key) or 0 for t in tests) for key in ("lost", "standard_error", "changed", "divergence"))
 
 
 def section(network: str) -> list[str]:
