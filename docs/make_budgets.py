@@ -74,8 +74,8 @@ on the validation data than it is. Samples of the training split, on the other h
 does better on them than on others, so what is lost there tends to be more: ResNet-20 with `drop=1` and the forms
 tucker2 and svd kept 78.1 % of its parameters after five networks, at a loss of 0.85 ± 0.22 points on 2,000 training
 images and 0.20 ± 0.54 on 1,017 test images. On ResNet-56 with the default forms it kept 30.0 % after six networks (1.00
-points on 2,000 training images); of a sweep in steps of 2 % (`benchmarks/drop.py`) none of the six smaller networks, down to
-26.6 %, kept within the point: they lost 1.05 to 1.9.
+points on 2,000 training images); of a sweep in steps of 2 % (`benchmarks/drop.py`) none of the six smaller networks,
+down to 26.6 %, kept within the point: they lost 1.05 to 1.9.
 
 `--floor 5%` keeps at least that share of each layer's parameters.
 
