@@ -65,13 +65,13 @@ def learn_twice(
     training, start = given.training, deepcopy(made.student)
     if made.plan.expanded or not given.held_out:
         return made, ("respend: left out, modules were expanded or nothing is held out", *learn(given, level))
-    notes = learn(replace(given, training=_part(training, training.respend)), level)
+    notes = learn(replace(given, training=_first(training)), level)
     figures = [_apart(given)]
     other = again(learned(given.teacher, start, made.student, given.plan.choices))
     new = lesson_of(other)
     notes += learn(new, "refit")
     figures.append(_apart(new))
-    rest = _part(training, 1 - training.respend, spent=perf_counter() - clock)
+    rest = _rest(training, perf_counter() - clock)
     on = new if figures[1] <= REACH * figures[0] else given
     notes += learn(replace(on, training=rest), level)
     figures.append(_apart(on))
@@ -112,14 +112,23 @@ def _weight(model: nn.Module, choice: Choice) -> Tensor:
     return form.reconstruct([factor.double() for factor in factors]).reshape(layer.weight_shape)
 
 
-def _part(training: Training, share: float, spent: float | None = None) -> Training:
-    """A share of a training; of its time what is left, where some was spent."""
+def _first(training: Training) -> Training:
+    """What comes before the budget is spent again."""
     changes: dict[str, Any] = {}
     if training.passes is not None:
-        first = min(max(1, round(training.respend * training.passes)), training.passes - 1)
-        changes["epochs"] = first if spent is None else training.passes - first
+        changes["epochs"] = min(max(1, round(training.respend * training.passes)), training.passes - 1)
     if training.time is not None:
-        changes["time"] = training.time * share if spent is None else max(training.time - spent, LEAST_SECONDS)
+        changes["time"] = training.time * training.respend
+    return training.model_copy(update=changes)
+
+
+def _rest(training: Training, spent: float) -> Training:
+    """What comes behind it, so many seconds after the start."""
+    changes: dict[str, Any] = {}
+    if training.passes is not None:
+        changes["epochs"] = training.passes - (_first(training).epochs or 0)
+    if training.time is not None:
+        changes["time"] = max(training.time - spent, LEAST_SECONDS)
     return training.model_copy(update=changes)
 
 

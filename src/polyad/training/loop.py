@@ -192,9 +192,7 @@ class _Run:
         for part in mine.tensor_split(training.accumulate):
             if len(part):
                 batch = self._varied((where, positions[part]), numbers[part])
-                if (
-                    self.course.variation.mix
-                ):  # with the one as far from the other end of the whole batch, however it is parted
+                if self.course.variation.mix:  # with one from the other end of the whole batch, however it is parted
                     other = self._varied((where, positions.flip(0)[part]), numbers.flip(0)[part])
                     batch = self.course.variation.mixed(batch, other, numbers[part])
                 loss = self._loss(batch) * (len(part) / len(positions))
