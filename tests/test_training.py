@@ -214,16 +214,15 @@ def test_shifts_and_mirrors() -> None:
     assert torch.equal(moved[1], image[0]) and torch.equal(moved[0, 0, 1:], image[0, 0, :-1])
     assert torch.equal(moved[2, 0, :-1, :-1], image[0, 0, 1:, 1:]) and float(moved[2, 0, -1].abs().max()) == 0
     batch = Batch((image.expand(2, 1, 8, 8),), {"mask": torch.ones(2)}, torch.tensor([0, 1]))
-    found = Variation(flip=True).apply(batch, torch.tensor([[0.1, 0, 0], [0.9, 0, 0]]))
+    found = Variation(flip=True).apply(batch, torch.tensor([[0.1, 0, 0, 0], [0.9, 0, 0, 0]]))
     assert torch.equal(found.args[0][0], image[0].flip(-1)) and torch.equal(found.args[0][1], image[0])
     assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], torch.ones(2))
 
 
 def test_mixtures() -> None:
     images, mask = torch.randn(2, 1, 4, 4), torch.ones(2)
-    batch, other = (Batch((x,), {"mask": mask}, torch.tensor([0, 1])) for x in (images, images.flip(0)))
-    numbers = torch.tensor([[0.0, 0, 0, 0.25], [0.0, 0, 0, 0.0]])
-    found = Variation(mix=True).mixed(batch, other, numbers)
+    batch = Batch((images,), {"mask": mask}, torch.tensor([0, 1]))
+    found = Variation(mix=True).apply(batch, torch.tensor([[0.0, 0, 0, 0.25], [0.0, 0, 0, 0.0]]))
     assert torch.allclose(found.args[0][0], 0.75 * images[0] + 0.25 * images[1])
     assert torch.equal(found.args[0][1], images[1])
     assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], mask)

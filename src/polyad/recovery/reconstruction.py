@@ -37,7 +37,6 @@ from polyad.training.one_block import train_block, trainable
 from polyad.training.passages import Passage, passages
 from polyad.training.samples import Samples
 from polyad.training.ticks import Ticks
-from polyad.training.variation import Variation
 from polyad.work import Piece, key_of
 
 STEPS = 1000
@@ -171,14 +170,8 @@ def _varied(lesson: Lesson, room: int) -> list[Batch]:
     generator = torch.Generator().manual_seed(lesson.training.seed)
     count = sum(batch.size for batch in samples)
     copies = min(SAMPLES, room) // count - 1 if variation.shift or variation.flip else 0
-    more = [_copy(variation, one, variation.draw(one.size, generator)) for _ in range(copies) for one in samples]
+    more = [variation.apply(one, variation.draw(one.size, generator)) for _ in range(copies) for one in samples]
     return _cut(merged([*samples, *more], room), LANES)
-
-
-def _copy(variation: Variation, batch: Batch, numbers: Tensor) -> Batch:
-    """A batch varied by random numbers."""
-    varied = variation.apply(batch, numbers)
-    return variation.mixed(varied, varied.pick(torch.arange(batch.size).flip(0)), numbers) if variation.mix else varied
 
 
 def _cut(batches: list[Batch], lanes: int) -> list[Batch]:

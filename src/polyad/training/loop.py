@@ -185,17 +185,12 @@ class _Run:
     def _step(self, rate: float) -> None:
         """One step of the optimiser on one batch, of which each process takes its share."""
         state, training = self.state, self.training
-        where, positions = self._draw()
-        numbers = self.course.variation.draw(len(positions), _generator(training.seed, state.steps))
-        mine = self.ranks.share(torch.arange(len(positions)))
+        batch = self._batch()
+        mine = self.ranks.share(torch.arange(batch.size))
         state.optimizer.zero_grad(set_to_none=False)
         for part in mine.tensor_split(training.accumulate):
             if len(part):
-                batch = self._varied((where, positions[part]), numbers[part])
-                if self.course.variation.mix:  # with one from the other end of the whole batch, however it is parted
-                    other = self._varied((where, positions.flip(0)[part]), numbers.flip(0)[part])
-                    batch = self.course.variation.mixed(batch, other, numbers[part])
-                loss = self._loss(batch) * (len(part) / len(positions))
+                loss = self._loss(batch.pick(part)) * (len(part) / batch.size)
                 loss.backward()
                 state.add_loss(loss.detach())
         self.ranks.add_up([parameter.grad for parameter in self.trained if parameter.grad is not None])
@@ -207,10 +202,11 @@ class _Run:
         state.steps += 1
         state.average.update()
 
-    def _varied(self, draw: Draw, numbers: Tensor) -> Batch:
-        """Samples shifted and mirrored by random numbers of their own."""
-        batch = self.course.samples.take(draw).beside(self.course.student)
-        return self.course.variation.apply(batch, numbers)
+    def _batch(self) -> Batch:
+        """The samples of the next step, all of them in every process: what they are mixed with may be another's."""
+        drawn = self._draw()
+        numbers = self.course.variation.draw(len(drawn[1]), _generator(self.training.seed, self.state.steps))
+        return self.course.variation.apply(self.course.samples.take(drawn).beside(self.course.student), numbers)
 
     def _draw(self) -> Draw:
         """The samples of the next step."""

@@ -43,38 +43,23 @@ class Variation:
         return torch.rand(count, 4, generator=generator)
 
     def apply(self, batch: Batch, numbers: Tensor) -> Batch:
-        """The batch shifted and mirrored: all inputs that are images alike.
+        """The batch varied: all inputs that are images alike, each mixed with the one at its place from the other end.
 
         Args:
             numbers: (samples, 4) from `draw`.
         """
-        if not (self.shift or self.flip):
+        if self == UNVARIED:
             return batch
-        return _with_inputs(batch, lambda leaf: self._varied(leaf, numbers))
-
-    def mixed(self, batch: Batch, other: Batch, numbers: Tensor) -> Batch:
-        """Each sample mixed with the one at its place in another batch, images alone.
-
-        Args:
-            batch, other: of as many samples, both from `apply`.
-            numbers: (samples, 4), those of the first batch.
-        """
-        images = iter([leaf for leaf in (*other.args, *other.kwargs.values()) if is_images(leaf)])
-
-        def change(leaf: Tensor) -> Tensor:
-            if not is_images(leaf):
-                return leaf
-            return torch.lerp(leaf, next(images), numbers[:, 3].view(-1, 1, 1, 1).to(leaf))
-
-        return _with_inputs(batch, change)
+        return _with_inputs(
+            batch, lambda leaf: self._varied(leaf, numbers.to(leaf.device)) if is_images(leaf) else leaf
+        )
 
     def _varied(self, images: Tensor, numbers: Tensor) -> Tensor:
-        if not is_images(images):
-            return images
-        numbers = numbers.to(images.device)
         if self.flip:
             images = torch.where(numbers[:, 0].view(-1, 1, 1, 1) < 0.5, images.flip(-1), images)
-        return shifted(images, numbers[:, 1:3]) if self.shift else images
+        if self.shift:
+            images = shifted(images, numbers[:, 1:3])
+        return images.lerp(images.flip(0), numbers[:, 3].view(-1, 1, 1, 1).to(images)) if self.mix else images
 
 
 UNVARIED = Variation()
