@@ -11,6 +11,7 @@ from polyad.decompositions.base import FORMS
 from polyad.exporters.base import EXPORTERS
 from polyad.metrics import METRICS
 from polyad.presets import PRESETS
+from polyad.registry import Registry
 from polyad.runtimes.base import RUNTIMES
 from polyad.zoo.base import ZOO
 
@@ -20,38 +21,28 @@ FORMS_NOTE = (
 )
 
 
+COLUMNS: dict[str, tuple[Registry[Any], tuple[str, ...]]] = {
+    "forms": (FORMS, ("default", "equation", "summary", "source")),
+    "allocators": (ALLOCATORS, ("summary", "source")),
+    "presets": (PRESETS, ("summary", "source")),
+    "metrics": (METRICS, ("summary", "source")),
+    "damages": (DAMAGES, ("summary", "source")),
+    "runtimes": (RUNTIMES, ("here", "summary")),
+    "formats": (EXPORTERS, ("suffix", "summary")),
+    "zoo": (ZOO, ("summary", "source")),
+}
+"""What can be listed: where it is registered, and what is shown of it beside the name."""
+
+
 def _rows(what: str) -> list[dict[str, Any]]:
-    if what == "forms":
-        forms = sorted((FORMS[name] for name in FORMS), key=lambda form: not form.default)
-        return [
-            {
-                "name": form.name,
-                "default": form.default,
-                "equation": form.equation,
-                "summary": form.summary,
-                "source": form.source,
-            }
-            for form in forms
-        ]
-    if what == "allocators":
-        found = [ALLOCATORS[name] for name in ALLOCATORS]
-        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in found]
-    if what == "presets":
-        methods = [PRESETS[name] for name in PRESETS]
-        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in methods]
-    if what == "metrics":
-        norms = [METRICS[name] for name in METRICS]
-        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in norms]
-    if what == "damages":
-        judged = [DAMAGES[name] for name in DAMAGES]
-        return [{"name": one.name, "summary": one.summary, "source": one.source} for one in judged]
-    if what == "runtimes":
-        ways = [RUNTIMES[name] for name in RUNTIMES]
-        return [{"name": one.name, "here": one.lacks() or one.version(), "summary": one.summary} for one in ways]
-    if what == "formats":
-        formats = [EXPORTERS[name] for name in EXPORTERS]
-        return [{"name": one.name, "suffix": one.suffix, "summary": one.summary} for one in formats]
-    return [{"name": name, "summary": ZOO[name].summary, "source": ZOO[name].source} for name in ZOO]
+    registry, columns = COLUMNS[what]
+    rows = [{"name": name} | {column: _shown(registry[name], column) for column in columns} for name in registry]
+    return sorted(rows, key=lambda row: not row.get("default"))
+
+
+def _shown(one: Any, column: str) -> Any:
+    """An attribute; of a runtime also what is missing here, or its version."""
+    return one.lacks() or one.version() if column == "here" else getattr(one, column)
 
 
 def run(what: str, as_json: bool) -> None:
