@@ -23,11 +23,13 @@ from polyad.evaluation import divergence, outputs
 from polyad.followers import Follower, followers
 from polyad.lockstep import walk
 from polyad.pipeline import compress
+from polyad.place import State
 from polyad.progress import silent
 from polyad.records import Choice
 from polyad.recovery import refit as refitting
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.trace import trace
+from polyad.work import Work
 
 
 def networks() -> dict[str, Callable[[], nn.Module]]:
@@ -88,6 +90,32 @@ def test_outputs_come_closer_the_plan_stays_and_twice_gives_the_same(name: str) 
     assert (counted.params, counted.macs) == (wanted.params, wanted.macs)
     assert RECOVERIES["refit"].run(again) == notes
     assert not changed(work.student, again.student)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_was_killed_goes_on_behind_the_refitted_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, inner, count = lesson("norms", 0.25), refitting._refit, 0
+    broken, again = (replace(whole, student=deepcopy(whole.student), work=Work(tmp_path)) for _ in range(2))
+    notes = RECOVERIES["refit"].run(whole)
+
+    def until(*args: Any) -> State | None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise Killed
+        return inner(*args)
+
+    monkeypatch.setattr(refitting, "_refit", until)
+    with pytest.raises(Killed):
+        RECOVERIES["refit"].run(broken)
+    assert RECOVERIES["refit"].run(again) == notes
+    assert count == 4 and again.work.taken["refit"] == 2
+    assert not changed(again.student, whole.student)
 
 
 def test_sweeps_go_on_as_long_as_the_divergence_falls() -> None:

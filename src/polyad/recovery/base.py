@@ -18,7 +18,7 @@ from polyad.training.loop import Course, train
 from polyad.training.matching import Matching, has_labels, variation_of
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
-from polyad.work import NOTHING_KEPT, Work
+from polyad.work import NOTHING_KEPT, Piece, Work
 
 ELEMENTS = 1 << 27
 """Largest activation of all calibration inputs together, in elements (512 MiB of float32)."""
@@ -63,6 +63,15 @@ class Lesson:
     def judges(self) -> Sequence[Batch]:
         """To judge a training by."""
         return self.unseen or self.held_out
+
+    def remember(self, key: str, make: Callable[[], Piece]) -> Piece:
+        """A finished piece of work of an earlier run, as the first process has it; else made, and kept by that one."""
+        piece = self.ranks.agreed(self.work.find(key) if self.ranks.first else None)
+        if piece is None:
+            piece = make()
+            if self.ranks.first:
+                self.work.keep(key, piece)
+        return piece
 
 
 @dataclass(frozen=True)

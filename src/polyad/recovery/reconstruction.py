@@ -235,16 +235,15 @@ class _Kept:
 
     def block(self, block: Block, make: Callable[[], Trained]) -> Trained:
         """The block as it was trained before, or as `make` trains it."""
-        lesson, chain = self.lesson, block.of(self.lesson.student)
-        key = key_of("block", *self.key, block.name)
-        piece = lesson.ranks.agreed(lesson.work.find(key) if lesson.ranks.first else None)
-        if piece is not None:
-            put(chain, piece.tensors)
-            return Trained(**json.loads(piece.text))
-        found = make()
-        if lesson.ranks.first:
-            lesson.work.keep(key, Piece(copied(chain), json.dumps(asdict(found))))
-        return found
+        chain = block.of(self.lesson.student)
+
+        def made() -> Piece:
+            found = make()
+            return Piece(copied(chain), json.dumps(asdict(found)))
+
+        piece = self.lesson.remember(key_of("block", *self.key, block.name), made)
+        put(chain, piece.tensors)
+        return Trained(**json.loads(piece.text))
 
 
 RECOVERIES.register(

@@ -20,12 +20,16 @@ divergence from the teacher does not rise. `statistics` follows for the sites th
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from polyad.batches import Batch
+from polyad.digests import digest
 from polyad.errors import ModelError
 from polyad.evaluation import divergence, outputs
+from polyad.fingerprint import hash_of
 from polyad.followers import Follower, followers
 from polyad.gate import gated
 from polyad.lockstep import Meeting, walk
@@ -37,6 +41,8 @@ from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
 from polyad.solvers import Problem
 from polyad.splits import merged
+from polyad.training.average import tensors_of
+from polyad.work import Piece, key_of
 
 LANES = 64
 """Batches that are under way together, where their shapes are too different to be joined: two threads each."""
@@ -59,6 +65,7 @@ ROUNDS = 5
 GATE_STEPS = 8
 """L-BFGS iterations in each round."""
 
+SHIFT = "shift"  # its name in a piece of work
 
 Step = Callable[[Pairs], Tensor]
 """Moments with what is wanted -> W* - W."""
@@ -163,6 +170,7 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
     fitted, unseen = (merged(part, room)[:LANES] for part in (lesson.calibration, lesson.held_out))
     behind = followers(lesson.teacher, sites, fitted[0].take(2))
     summed = [name for name, follower in behind.items() if follower.summed and SHORTCUTS]
+    key = _key(lesson, choices, fitted, unseen)
     done = set()
     with closing(walk(lesson.teacher, lesson.student, sites, [*fitted, *unseen], summed)) as meetings:
         for meeting in lesson.progress(meetings, "refit", len(choices)):
@@ -171,9 +179,26 @@ def _sweep(lesson: Lesson, choices: Sequence[Choice]) -> set[str]:
                 _Inputs.of(place, meeting, slice(0, len(fitted))),
                 _Inputs.of(place, meeting, slice(len(fitted), None)),
             )
-            if _refit(place, *parts, behind[meeting.name]):
+            make = partial(_piece, place, *parts, behind[meeting.name])
+            found = lesson.remember(key_of("refit", *key, meeting.name), make).tensors
+            if found:
+                place.put(State(tuple(found[str(at)] for at in range(len(found) - 1)), found[SHIFT]))
                 done.add(meeting.name)
     return done
+
+
+def _key(lesson: Lesson, choices: Sequence[Choice], *batches: Sequence[Batch]) -> tuple[object, ...]:
+    """What the refit of a site hangs on, beside its name."""
+    networks = (digest(tensors_of(model)) for model in (lesson.student, lesson.teacher))
+    inputs = (hash_of([(one.args, one.kwargs) for one in part]) for part in batches)
+    return (*networks, *inputs, [choice.model_dump_json() for choice in choices], GATE, SHORTCUTS)
+
+
+def _piece(place: Place, fitted: "_Inputs", unseen: "_Inputs", behind: Follower) -> Piece:
+    """What a refit found, as it is kept: factors by number, and the shift; nothing where it found nothing better."""
+    state = _refit(place, fitted, unseen, behind)
+    found = {} if state is None else {SHIFT: state.shift, **{str(at): one for at, one in enumerate(state.factors)}}
+    return Piece(found)
 
 
 @dataclass(frozen=True)
@@ -203,13 +228,13 @@ class _Inputs:
         return cls(seen, wanted, before)
 
 
-def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> bool:
-    """Put the better of the present and the refined state into the student."""
+def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> State | None:
+    """A better state than the present one, if there is any."""
     site, dense = place.site, place.original
     pairs = pairs_of(site, dense, fitted.seen, fitted.wanted, halves=True)
     check = pairs_of(site, dense, unseen.seen, unseen.wanted, limit=ROWS // 4)
     if not (pairs.energy.isfinite().all() and check.energy.isfinite().all() and pairs.moment.isfinite().all()):
-        return False  # a network that layers before this one have broken
+        return None  # a network that layers before this one have broken
     present = place.read()
     regression = Regression.on(site, pairs)
     ridge, share = regression.best(pairs, check)
@@ -226,9 +251,7 @@ def _refit(place: Place, fitted: _Inputs, unseen: _Inputs, behind: Follower) -> 
     best = min(tries, key=error)
     if GATE and behind.ceiling is not None and (SHORTCUTS or not behind.summed):
         best = _gated(place, best, (fitted, unseen), behind.ceiling, pairs, step)
-    if best is not present:
-        place.put(best)
-    return best is not present
+    return None if best is present else best
 
 
 def _fitted(place: Place, start: State, pairs: Pairs, step: Tensor, steps: int) -> State:
