@@ -3,10 +3,10 @@
     POLYAD_DATA=... python benchmarks/recovery.py resnet20-25 [--levels refit reconstruction distillation]
         [--minutes 3 20] [--seeds 3] [--work DIR] [--add]
 
-One network for each case and seed, made by `--preset auto` without a recovery; every level starts from it, but
-`distillation`, which takes minutes, from what `refit` made of it, where that is among the levels. Levels that train
-have each of the minutes as their limit. Cases, and what they learn from: recovery_cases.py. Writes
-results/recovery_<case>.json as rows come; with --work an interrupted run goes on.
+One network for each case and seed, made by `--preset auto` without a recovery; every level starts from it, but those
+that train from what `refit` made of it, where that is among the levels: its seconds are then in theirs. They have each
+of the minutes as their limit. Cases, and what they learn from: recovery_cases.py. Writes results/recovery_<case>.json
+as rows come; with --work an interrupted run goes on.
 """
 
 import argparse
@@ -55,10 +55,10 @@ def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], 
     for level in sorted(levels, key=LEVELS.index):
         recovery = RECOVERIES[level]
         for limit in minutes if recovery.trains else [None]:
-            origin, spent = refitted if level == "distillation" else (lesson.student, 0.0)
+            origin, spent = refitted if recovery.trains else (lesson.student, 0.0)
             student, clocks = deepcopy(origin), (perf_counter(), process_time())
             own = {"seed": seed} if limit is None else {"seed": seed, "time": 60 * limit}
-            training = (case.training if level == BLOCKS else lesson.training).model_copy(update=own)
+            training = (case.blocks if level == BLOCKS else case.whole).model_copy(update=own)
             notes = recovery.run(replace(lesson, student=student, training=training, work=work))
             row = {"case": name, "level": level, "minutes": limit, "seed": seed, "threads": torch.get_num_threads()}
             seconds = perf_counter() - clocks[0] + spent

@@ -37,7 +37,7 @@ class Case:
     Attributes:
         unit, share: of the budget.
         learned, judges: to learn from, and to judge by; what it was calibrated on by default.
-        training: what differs from the defaults of training block by block.
+        blocks, whole: how it is trained block by block, and end to end.
     """
 
     opened: Tested
@@ -45,7 +45,8 @@ class Case:
     share: float
     learned: Sequence[Batch] = ()
     judges: Sequence[Batch] = ()
-    training: Training = field(default_factory=Training)
+    blocks: Training = field(default_factory=Training)
+    whole: Training = field(default_factory=Training)
 
     @property
     def model(self) -> nn.Module:
@@ -74,13 +75,13 @@ def vdsr(share: float, seed: int) -> Case:
     opened = Tested.open("vdsr", seed)
     patches = PATCHES + JUDGING_PATCHES
     more = merge(Tested.open("vdsr", seed + 1, samples=patches).calibration, patches)
-    training = Training(epochs=30, batch=8, rate=2e-3)
-    return Case(opened, "kernels", share, [more.part(0, PATCHES)], [more.part(PATCHES, more.size)], training)
+    blocks, whole = Training(epochs=30, batch=8, rate=2e-3), Training(batch=8, rate=1e-3)
+    return Case(opened, "kernels", share, [more.part(0, PATCHES)], [more.part(PATCHES, more.size)], blocks, whole)
 
 
 def mobilenet_v2(share: float, seed: int) -> Case:
-    training = Training(epochs=20, batch=32, augment="none")
-    return Case(Tested.open("mobilenet_v2", seed, samples=HALF), "params", share, training=training)
+    blocks = Training(epochs=20, batch=32, augment="none")
+    return Case(Tested.open("mobilenet_v2", seed, samples=HALF), "params", share, blocks=blocks)
 
 
 CASES: dict[str, Callable[[int], Case]] = {
