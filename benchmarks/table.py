@@ -72,10 +72,11 @@ def cell(rows: Iterable[Row], test: str) -> str:
     if any("refused" in row for row in rows):
         return "no"
     lost = [row["tests"][test]["lost"] for row in rows]
-    if len(lost) > 1:
-        return f"{mean(lost):.1f} (sd {stdev(lost):.1f}, {len(lost)})"
     error = rows[0]["tests"][test].get("standard_error")
-    return f"{lost[0]:.1f} ± {error:.1f}" if error is not None else f"{lost[0]:.2f}"
+    digits = 2 if error is None else 1  # decibels
+    if len(lost) > 1:
+        return f"{mean(lost):z.{digits}f} (sd {stdev(lost):z.{digits}f}, {len(lost)})"
+    return f"{lost[0]:z.{digits}f}" + ("" if error is None else f" ± {error:.1f}")
 
 
 def pivot(rows: list[Row], names: Iterable[str], budgets: Iterable[str], test: str) -> list[str]:
@@ -163,7 +164,7 @@ def recipe() -> list[str]:
     ]
     for row in sorted(found["rows"], key=lambda row: (row["network"].split("-")[0], row["network"])):
         figures = [
-            f"{row[when][test]['lost']:.1f} ± {row[when][test]['standard_error']:.1f}"
+            f"{row[when][test]['lost']:z.1f} ± {row[when][test]['standard_error']:.1f}"
             for test in ("jpeg", "lossless")
             for when in ("before", "after")
         ]
