@@ -1,4 +1,4 @@
-"""Write docs/results.md from the JSON files of presets.py, recipe.py and observe.py.
+"""Write docs/results.md from the JSON files of presets.py, recovery.py, recipe.py and observe.py.
 
 python benchmarks/table.py
 """
@@ -40,9 +40,26 @@ of the calibration images; where there are several draws, their number and the s
 presets are the methods of papers as settings of Polyad, without the training that most of them go on with (`polyad
 presets`). "-" was not measured, "no" cannot give so little.
 
-Written by `benchmarks/table.py` from what `benchmarks/presets.py`, `recipe.py` and `observe.py` have left in
-`benchmarks/results/`, where each row has its commit.
+Written by `benchmarks/table.py` from what `benchmarks/presets.py`, `recovery.py`, `recipe.py` and `observe.py`
+have left in `benchmarks/results/`, where each row has its commit.
 """
+
+RECOVERING = """## Recovery, level by level
+
+`benchmarks/recovery.py`, networks of `auto`. Levels that train start from what the refit made of them, whose seconds
+are in theirs, and had one thread, half of a core, beside another job. CIFAR: they learn from 7,068 lossless images,
+1,000 others judge; MobileNetV2: 500 images of the sample, tested on the others; VDSR: 384 patches, 96 judge."""
+
+CASES = {
+    "resnet20-25": "ResNet-20, 25% of the parameters of the 3x3 convolutions",
+    "resnet20-15": "ResNet-20, 15% of the parameters of the 3x3 convolutions",
+    "resnet56-25": "ResNet-56, 25% of the parameters of the 3x3 convolutions",
+    "resnet56-macs30": "ResNet-56, 30% of the MACs",
+    "resnet56-10": "ResNet-56, 10% of the parameters of the 3x3 convolutions",
+    "mobilenet_v2-60": "MobileNetV2, 60% of the parameters",
+    "vdsr-15": "VDSR, 15% of the parameters of the 3x3 convolutions",
+}
+"""Of recovery_cases.py."""
 
 ORDER = ("auto+refit", "auto", "auto-1", *sorted(name for name in VARIANTS if "auto" not in name))
 
@@ -147,6 +164,25 @@ def section(network: str) -> list[str]:
     return lines
 
 
+def recovering() -> list[str]:
+    """What each recovery level makes of one network, case by case."""
+    lines = []
+    for case, title in CASES.items():
+        found = read(f"recovery_{case}")
+        if found is None:
+            continue
+        tests = list(found["rows"][0]["tests"])
+        lines += [f"### {title}", "", source(found), ""]
+        lines += [f"| level | limit | seconds | {' | '.join(tests)} |", "|---" * (len(tests) + 3) + "|"]
+        for kind in dict.fromkeys((row["level"], row["minutes"]) for row in found["rows"]):
+            rows = [row for row in found["rows"] if (row["level"], row["minutes"]) == kind]
+            level, limit = kind[0], "" if kind[1] is None else f"{kind[1]:g} min"
+            figures = (f"{mean(row['seconds'] for row in rows):.0f}", *(cell(rows, test) for test in tests))
+            lines.append(f"| {level} | {limit} | {' | '.join(figures)} |")
+        lines.append("")
+    return [RECOVERING, "", *lines] if lines else []
+
+
 def recipe() -> list[str]:
     found = read("recipe")
     if found is None:
@@ -188,7 +224,7 @@ def observing() -> list[str]:
 
 
 def main() -> None:
-    lines = [INTRODUCTION, *(line for name in TITLES for line in section(name)), *recipe(), *observing()]
+    lines = [INTRODUCTION, *(line for name in TITLES for line in section(name)), *recovering(), *recipe(), *observing()]
     (HERE.parent / "docs" / "results.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
