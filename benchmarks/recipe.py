@@ -91,7 +91,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results/recipe.json")
     a = parser.parse_args()
     jobs = [
-        (place, a.level, Training(epochs=a.epochs, batch=a.batch, rate=rate, norms=norms, seed=SEED), a.device)
+        (
+            place,
+            a.level,
+            Training(epochs=a.epochs, batch=a.batch, rate=rate, norms=norms, match="logits", seed=SEED),
+            a.device,
+        )
         for place in a.places
         for norms in a.norms
         for rate in a.rates

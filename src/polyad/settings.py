@@ -16,7 +16,7 @@ class Training(Record):
         time: seconds of wall clock; the rate comes down by its end, whatever the number of epochs.
         batch: samples of one step of the optimiser.
         accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
-        rate: highest learning rate of AdamW.
+        rate: highest learning rate of AdamW; of a reconstruction, where it is not given, its own.
         warmup: share of the training in which the rate rises.
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.
@@ -28,8 +28,8 @@ class Training(Record):
         augment: how images are varied: "none", "shift", "flip" (and shift), "mix" (two of them, and both), or what the
             original itself bears, mixed where no labels are used ("auto").
         norms: "frozen" leaves batch norm in evaluation mode, its statistics as they are; "batch" lets it train.
-        match: what a distillation matches: "logits" (less their mean over the classes), the "divergence" of the
-            softmax, or ("auto") logits for classes and the divergence for tokens.
+        match: what a distillation of classes or tokens matches: the "divergence" of the softmax, or "logits" (less
+            their mean over the classes).
         temperature: of that softmax.
         features: weight of what the blocks give, beside the outputs: the mean of their relative squared errors.
         labels: weight of the labels in a fine-tuning; the rest is the original's.
@@ -49,7 +49,7 @@ class Training(Record):
     time: float | None = None
     batch: int = 128
     accumulate: int = 1
-    rate: float = 5e-4
+    rate: float = 1e-4
     warmup: float = 0.1
     decay: float = 0.0
     clip: float | None = 1.0
@@ -59,7 +59,7 @@ class Training(Record):
     execution: str = "auto"
     augment: str = "auto"
     norms: str = "frozen"
-    match: str = "auto"
+    match: str = "divergence"
     temperature: float = 1.0
     features: float = 0.0
     labels: float = 0.5
@@ -101,7 +101,7 @@ _NAMED = {
     "execution": ("auto", "factored", "contracted"),
     "augment": ("auto", *AUGMENTS),
     "norms": ("frozen", "batch"),
-    "match": ("auto", "logits", "divergence"),
+    "match": ("divergence", "logits"),
 }
 
 

@@ -1,10 +1,9 @@
 """What distillation and fine-tuning minimise: the distance from the original's outputs, and from the labels.
 
-For classes the mean squared error of the logits, less their mean over the classes, which the softmax does not see
-either (Ba and Caruana, "Do Deep Nets Really Need to be Deep?", NeurIPS 2014): where the original is nearly certain its
-probabilities say almost nothing, its logits still do. For tokens the divergence KL(p_T || q_T) T^2 of the softmax at
-temperature T (Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015). For other outputs the
-squared error relative to the energy of the original's. Labels add their cross-entropy, and blocks, where features
+For classes and tokens the divergence KL(p_T || q_T) T^2 of the softmax at temperature T (Hinton, Vinyals and Dean,
+"Distilling the Knowledge in a Neural Network", 2015), or, where asked for, the mean squared error of the logits, less
+their mean over the classes, which the softmax does not see either (Ba and Caruana, "Do Deep Nets Really Need to be
+Deep?", NeurIPS 2014). For other outputs the squared error relative to the energy of the original's. Labels add their cross-entropy, and blocks, where features
 are asked for, the mean of the relative squared errors of what they give.
 """
 
@@ -86,7 +85,7 @@ class Matching:
         if not (tokens or are_classes(found)):
             return relative_error(wanted, found)
         wanted, found = (x.flatten(0, -2).float() for x in (wanted, found))
-        if self.training.match == "logits" or (self.training.match == "auto" and not tokens):
+        if self.training.match == "logits":
             return logits_error(wanted, found)
         return softened_divergence(wanted, found, self.training.temperature)
 
