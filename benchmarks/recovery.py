@@ -24,6 +24,7 @@ from common import HERE, provenance, rows_at, write
 from recovery_cases import CASES, Case
 
 import polyad
+from polyad.lessons import lesson
 from polyad.looking import HELD_OUT
 from polyad.presets import preset
 from polyad.progress import silent
@@ -42,24 +43,23 @@ def made(case: Case, seed: int, work: Work) -> Lesson:
     budget = case.opened.budget(case.unit, case.share)
     found = polyad.compress(case.model, calibration, budget=budget, work=work, **options)
     fitted, held_out = hold_out(calibration, HELD_OUT)
-    return Lesson(
-        found.model, case.model, found.plan, fitted, held_out, silent, learned=case.learned, unseen=case.judges
-    )
+    made = lesson(found.model, case.model, found.plan, (fitted, held_out), work=work, progress=silent)
+    return replace(made, learned=case.learned, unseen=case.judges)
 
 
 def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], work: Work) -> Iterator[dict[str, Any]]:
     torch.manual_seed(seed)
     case = CASES[name](seed)
-    lesson = made(case, seed, work)
-    refitted = (lesson.student, 0.0)
+    start = made(case, seed, work)
+    refitted = (start.student, 0.0)
     for level in sorted(levels, key=LEVELS.index):
         recovery = RECOVERIES[level]
         for limit in minutes if recovery.trains else [None]:
-            origin, spent = refitted if recovery.trains else (lesson.student, 0.0)
+            origin, spent = refitted if recovery.trains else (start.student, 0.0)
             student, clocks = deepcopy(origin), (perf_counter(), process_time())
             own = {"seed": seed} if limit is None else {"seed": seed, "time": 60 * limit}
             training = (case.blocks if level == BLOCKS else case.whole).model_copy(update=own)
-            notes = recovery.run(replace(lesson, student=student, training=training, work=work))
+            notes = recovery.run(replace(start, student=student, training=training))
             row = {"case": name, "level": level, "minutes": limit, "seed": seed, "threads": torch.get_num_threads()}
             seconds = perf_counter() - clocks[0] + spent
             refitted = (student, seconds) if level == "refit" else refitted

@@ -21,7 +21,7 @@ from polyad.models import build_model
 from polyad.training.ranks import Ranks
 from polyad.weights import load_weights
 
-TRAINING = ("--level", "distillation", "--epochs", "6", "--train-batch", "32", "--rate", "2e-3")
+TRAINING = ("--level", "distillation", "--epochs", "6", "--train-batch", "32", "--rate", "3e-4")
 
 
 @pytest.fixture(scope="module")

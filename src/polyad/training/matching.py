@@ -3,8 +3,8 @@
 For classes and tokens the divergence KL(p_T || q_T) T^2 of the softmax at temperature T (Hinton, Vinyals and Dean,
 "Distilling the Knowledge in a Neural Network", 2015), or, where asked for, the mean squared error of the logits, less
 their mean over the classes, which the softmax does not see either (Ba and Caruana, "Do Deep Nets Really Need to be
-Deep?", NeurIPS 2014). For other outputs the squared error relative to the energy of the original's. Labels add their cross-entropy, and blocks, where features
-are asked for, the mean of the relative squared errors of what they give.
+Deep?", NeurIPS 2014). For other outputs the squared error relative to the energy of the original's. Labels add their
+cross-entropy, and blocks, where features are asked for, the mean of the relative squared errors of what they give.
 """
 
 from collections.abc import Sequence
