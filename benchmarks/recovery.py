@@ -42,9 +42,9 @@ def made(case: Case, seed: int, work: Work) -> Lesson:
     options: dict[str, Any] = dict(preset("auto")) | {"recover": "none", "samples": 10**6, "seed": seed}
     budget = case.opened.budget(case.unit, case.share)
     found = polyad.compress(case.model, calibration, budget=budget, work=work, **options)
-    fitted, held_out = hold_out(calibration, HELD_OUT)
-    made = lesson(found.model, case.model, found.plan, (fitted, held_out), work=work, progress=silent)
-    return replace(made, learned=case.learned, unseen=case.judges)
+    parts = hold_out(calibration, HELD_OUT)
+    start = lesson(found.model, case.model, found.plan, parts, work=work, progress=silent)
+    return replace(start, learned=case.learned, unseen=case.judges)
 
 
 def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], work: Work) -> Iterator[dict[str, Any]]:

@@ -47,8 +47,8 @@ have left in `benchmarks/results/`, where each row has its commit.
 RECOVERING = """## Recovery, level by level
 
 `benchmarks/recovery.py`, networks of `auto`. Levels that train start from what the refit made of them, whose seconds
-are in theirs, and had one thread, half of a core, beside another job. CIFAR: they learn from 7,068 lossless images,
-1,000 others judge; MobileNetV2: 500 images of the sample, tested on the others; VDSR: 384 patches, 96 judge."""
+are in theirs; other jobs ran beside them. CIFAR: they learn from 7,068 lossless images, 1,000 others judge; VDSR: 384
+patches, 96 judge."""
 
 CASES = {
     "resnet20-25": "ResNet-20, 25% of the parameters of the 3x3 convolutions",
@@ -173,12 +173,12 @@ def recovering() -> list[str]:
             continue
         tests = list(found["rows"][0]["tests"])
         lines += [f"### {title}", "", source(found), ""]
-        lines += [f"| level | limit | seconds | {' | '.join(tests)} |", "|---" * (len(tests) + 3) + "|"]
+        lines += [f"| level | limit | threads | seconds | {' | '.join(tests)} |", "|---" * (len(tests) + 4) + "|"]
         for kind in dict.fromkeys((row["level"], row["minutes"]) for row in found["rows"]):
             rows = [row for row in found["rows"] if (row["level"], row["minutes"]) == kind]
-            level, limit = kind[0], "" if kind[1] is None else f"{kind[1]:g} min"
+            head = (kind[0], "" if kind[1] is None else f"{kind[1]:g} min", str(rows[0]["threads"]))
             figures = (f"{mean(row['seconds'] for row in rows):.0f}", *(cell(rows, test) for test in tests))
-            lines.append(f"| {level} | {limit} | {' | '.join(figures)} |")
+            lines.append("| " + " | ".join((*head, *figures)) + " |")
         lines.append("")
     return [RECOVERING, "", *lines] if lines else []
 

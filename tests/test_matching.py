@@ -47,6 +47,16 @@ def test_losses_are_their_formulas() -> None:
     )
 
 
+@pytest.mark.parametrize("match", [None, "divergence", "logits"])
+def test_classes_are_matched_by_what_is_asked_for(match: str | None) -> None:
+    student, teacher, (batch,) = network(0), network(1), batches(20)
+    training = Training() if match is None else Training(match=match)
+    found = Matching(teacher, student, [batch], training, labels=False).loss(batch)
+    wanted, said = teacher(batch.args[0]), student(batch.args[0])
+    expected = logits_error(wanted, said) if match == "logits" else softened_divergence(wanted, said, 1.0)
+    assert torch.allclose(found, expected)
+
+
 def test_labels_are_mixed_in_by_their_weight() -> None:
     student, teacher, unseen = network(0), network(1), batches(20)
     (batch,) = unseen

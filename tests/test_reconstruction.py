@@ -23,6 +23,7 @@ from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.recovery.reconstruction import RATE
 from polyad.settings import Training
 from polyad.trace import trace
 from polyad.training.alone import alone
@@ -208,18 +209,29 @@ def test_the_gauge_of_the_factors_does_not_matter() -> None:
     assert distance(other, one.held_out) == pytest.approx(distance(one, one.held_out), rel=0.02)
 
 
-def test_a_block_that_does_not_improve_is_tried_at_a_tenth_of_the_rate(monkeypatch: Any) -> None:
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """(block, rate) of each training from now on."""
     import polyad.training.one_block as module
 
-    inner, rates = module.train, []
+    inner, found = module.train, []
 
     def spy(course: Any, training: Training, **more: Any) -> Trained:
-        rates.append((course.name, training.rate))
+        found.append((course.name, training.rate))
         return inner(course, training, **more)
 
     monkeypatch.setattr(module, "train", spy)
+    return found
+
+
+def test_a_block_that_does_not_improve_is_tried_at_a_tenth_of_the_rate(rates: list[tuple[str, float]]) -> None:
     RECOVERIES["reconstruction"].run(lesson("residual", PARTS.model_copy(update={"rate": 1.0})))
     assert [rate for name, rate in rates if name == "3"] == [1.0, 0.1]
+
+
+def test_a_rate_that_is_not_given_is_the_levels_own(rates: list[tuple[str, float]]) -> None:
+    RECOVERIES["reconstruction"].run(lesson("residual", Training(epochs=1, batch=32)))
+    assert rates[0][1] == RATE != Training().rate
 
 
 def test_blocks_of_known_networks() -> None:
