@@ -161,16 +161,16 @@ def test_seconds_end_it_with_a_low_rate() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", watched)
-        found = train(course(student, network(1)), Training(time=1.0, batch=16, rate=1e-3))
+        found = train(course(student, network(1)), Training(time=1.0, batch=16, rate=1e-3, optimizer="adamw"))
     assert 1.0 <= found.seconds < 5.0
     assert max(rates) > 5e-4 and rates[-1] < 1e-4 and found.history[-1][0] == found.epochs
 
 
 @pytest.mark.parametrize("variation", [UNVARIED, Variation(shift=True, flip=True, mix=True)])
 def test_accumulated_parts_are_one_batch(variation: Variation) -> None:
-    one, two = network(0), network(0)
-    train(replace(course(one, network(1)), variation=variation), QUICK)
-    train(replace(course(two, network(1)), variation=variation), QUICK.model_copy(update={"accumulate": 3}))
+    one, two, options = network(0), network(0), QUICK.model_copy(update={"optimizer": "adamw"})
+    train(replace(course(one, network(1)), variation=variation), options)
+    train(replace(course(two, network(1)), variation=variation), options.model_copy(update={"accumulate": 3}))
     for a, b in zip(one.parameters(), two.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from polyad.saving import save as save
     from polyad.settings import Settings as Settings
     from polyad.settings import Training as Training
+    from polyad.training.settling import settle as settle
+    from polyad.training.soap import Soap as Soap
 
 _HOME = {
     "open_model": "models:open_model",
@@ -46,6 +48,8 @@ _HOME = {
     "Result": "pipeline:Result",
     "recover": "recovering:recover",
     "open_result": "recovering:open_result",
+    "settle": "training.settling:settle",
+    "Soap": "training.soap:Soap",
     "evaluate": "evaluation:evaluate",
     "save": "saving:save",
     "load": "checkpoint:load_network",

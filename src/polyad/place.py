@@ -99,7 +99,8 @@ class Place:
         return self._module[-1]  # type: ignore[index, return-value]
 
     def _factors(self) -> Sequence[Tensor]:
-        return self.form.read(self._module, self.site.layer, self.choice.rank)  # type: ignore[arg-type]
+        factors = self.form.read(self._module, self.site.layer, self.choice.rank)  # type: ignore[arg-type]
+        return [factor.cpu() for factor in factors]
 
     def _load(self, factors: Sequence[Tensor], bias: Tensor | None) -> None:
         self.form.load(self._module, self.site.layer, factors, bias)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ class Training(Record):
         time: seconds of wall clock; the rate comes down by its end, whatever the number of epochs.
         batch: samples of one step of the optimiser.
         accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
-        rate: highest learning rate of AdamW; of a reconstruction, where it is not given, its own.
+        optimizer: "soap" (Adam in the eigenbases of each factor's gradients) or "adamw".
+        rate: highest learning rate; of a reconstruction, where it is not given, its own.
         warmup: share of the training in which the rate rises.
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.
@@ -49,7 +50,8 @@ class Training(Record):
     time: float | None = None
     batch: int = 128
     accumulate: int = 1
-    rate: float = 1e-4
+    optimizer: str = "soap"
+    rate: float = 1e-3
     warmup: float = 0.1
     decay: float = 0.0
     clip: float | None = 1.0
@@ -98,6 +100,7 @@ AUGMENTS = ("none", "shift", "flip", "mix")
 
 _NAMED = {
     "precision": ("float32", "bfloat16"),
+    "optimizer": ("soap", "adamw"),
     "execution": ("auto", "factored", "contracted"),
     "augment": ("auto", *AUGMENTS),
     "norms": ("frozen", "batch"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 from torch import nn
@@ -18,6 +19,7 @@ from polyad.training.loop import Course, train
 from polyad.training.matching import Matching, has_labels, variation_of
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
+from polyad.training.settling import settle
 from polyad.work import NOTHING_KEPT, Piece, Work
 
 ELEMENTS = 1 << 27
@@ -110,7 +112,8 @@ def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
         name,
         variation=variation_of(lesson.teacher, unseen, lesson.training, mix=not labels),
         choices=lesson.plan.choices,
-        key=(digest(lesson.teacher.state_dict()), Samples(unseen).key),
+        key=(digest(lesson.teacher.state_dict()), Samples(unseen).key, Samples(lesson.calibration).key),
+        settle=partial(settle, lesson.student, lesson.teacher, lesson.plan.choices, lesson.calibration),
     )
     with closing(matching.features):
         found = train(course, lesson.training, work=lesson.work, progress=lesson.progress, ranks=lesson.ranks)

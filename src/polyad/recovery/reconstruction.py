@@ -110,6 +110,7 @@ def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept", path: 
             make = partial(
                 train_block,
                 lesson.student,
+                lesson.teacher,
                 Passage(block, passage.batches[: len(learned)]),
                 Passage(block, passage.batches[len(learned) :]),
                 clock.training(block, sum(batch.size for batch in learned)),

@@ -1,6 +1,6 @@
 """Multilinear least squares in a norm: `fit(form, layer, problem, rank)`."""
 
-from polyad.solvers.bounded import term_norms
+from polyad.solvers.bounded import settled, term_norms
 from polyad.solvers.comparison import compare, goes_abreast
 from polyad.solvers.fit import fit, fit_path
 from polyad.solvers.found import Fit
@@ -20,5 +20,6 @@ __all__ = [
     "identity",
     "problems",
     "ranks_within",
+    "settled",
     "term_norms",
 ]

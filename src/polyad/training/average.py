@@ -37,6 +37,10 @@ class Average:
         self.model, self.decay, self.steps = model, decay, 0
         self.mean = copied(model)
 
+    def begin_again(self) -> None:
+        """From the tensors as they are now."""
+        self.mean, self.steps = copied(self.model), 0
+
     @torch.no_grad()
     def update(self) -> None:
         self.steps += 1

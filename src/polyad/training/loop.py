@@ -24,10 +24,13 @@ from polyad.training.prepared import prepared
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Draw, Samples
 from polyad.training.schedule import Extent, rate_at
+from polyad.training.soap import Soap
 from polyad.training.state import Keeper, State, training_key
 from polyad.training.ticks import Ticks
 from polyad.training.variation import UNVARIED, Variation
 from polyad.work import NOTHING_KEPT, Work
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"soap": Soap, "adamw": torch.optim.AdamW}
 
 Objective = Callable[[Batch], Tensor]
 """A batch beside the student -> the mean loss over its samples."""
@@ -46,7 +49,8 @@ class Course:
         variation: how samples are varied.
         parameters: those that are trained; all by default.
         choices: what was replaced, so that factorised layers can be run in the quickest way.
-        key: what objective and figure depend on beside student and samples; equal for equal runs.
+        key: what objective, figure and `settle` depend on beside student and samples; equal for equal runs.
+        settle: brings the student, once it was judged as it came, into a state that trains well.
     """
 
     student: nn.Module
@@ -58,6 +62,7 @@ class Course:
     parameters: tuple[nn.Parameter, ...] | None = None
     choices: tuple[Choice, ...] = ()
     key: tuple[object, ...] = ()
+    settle: Callable[[], None] | None = None
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -134,7 +139,7 @@ class _Run:
         self._epoch: tuple[int, list[Draw]] = (-1, [])
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)  # also where a process has no sample of a batch
-        optimizer = torch.optim.AdamW(self.trained, training.rate, weight_decay=training.decay)
+        optimizer = OPTIMIZERS[training.optimizer](self.trained, training.rate, weight_decay=training.decay)
         average = Average(course.student, training.average)
         self.state = State(course.student, optimizer, average, course.samples.per_epoch(training.batch))
         if (piece := keeper.find()) is not None:
@@ -146,7 +151,7 @@ class _Run:
         epochs = training.passes
         extent = Extent(None if epochs is None else epochs * state.per_epoch, training.time)
         if not state.history:
-            self._judge()
+            self._begin()
         with Ticks(progress, self.course.name) as ticks:
             while not state.finished:
                 done = extent.done(state.steps, state.seconds)
@@ -163,6 +168,13 @@ class _Run:
                 self._judge()
             state.finished = True
             self.keeper.now(state)
+
+    def _begin(self) -> None:
+        """Judged as it came, which is what has to be beaten, then settled."""
+        self._judge()
+        if self.course.settle is not None:
+            self.course.settle()
+            self.state.average.begin_again()
 
     def _goes_on(self) -> bool:
         """At the end of an epoch."""

@@ -1,6 +1,7 @@
 """One block trained to give what the block of the original gives."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,11 @@ from polyad.training.loop import Course, Trained, train
 from polyad.training.passages import Passage, run_block
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
+from polyad.training.settling import settle
 from polyad.work import NOTHING_KEPT, Work
+
+SETTLED_ON = 16
+"""Batches, of the several dozen, on whose inputs terms are made small."""
 
 AT_ONCE = 64
 """Samples that go through a block together where it is judged."""
@@ -28,6 +33,7 @@ SLOWER = 0.1
 
 def train_block(
     student: nn.Module,
+    teacher: nn.Module,
     passage: Passage,
     unseen: Passage,
     training: Training,
@@ -40,6 +46,7 @@ def train_block(
 
     Args:
         student: the network with the block.
+        teacher: the original.
         passage: what is learned from.
         unseen: the same block on samples to judge by.
         training: how.
@@ -56,6 +63,7 @@ def train_block(
         parameters=_own(student, chain),
         choices=choices,
         key=(Samples(unseen.batches).key,),
+        settle=partial(settle, chain, passage.block.of(teacher), choices, passage.batches[:SETTLED_ON]),
     )
     found = None
     for rate in (training.rate, SLOWER * training.rate):

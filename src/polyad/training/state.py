@@ -78,10 +78,7 @@ class State:
                 into[name].copy_(tensor)
         for at, parameter in enumerate(_parameters(self.optimizer)):
             found = _part(piece, f"optimizer.{at}.")
-            self.optimizer.state[parameter] = {
-                name: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
-                for name, value in found.items()
-            }
+            self.optimizer.state[parameter] = {name: _beside(parameter, value) for name, value in found.items()}
 
     def piece(self) -> Piece:
         """What `restore` needs."""
@@ -134,6 +131,13 @@ def training_key(name: str, student: nn.Module, samples: str, training: Training
     """The name of the checkpoint of a training: equal only where all of it is but the time that it may take."""
     said = training.model_dump_json(exclude={"checkpoint", "time", "dense_control", "device"})
     return key_of(KIND, name, digest(tensors_of(student)), samples, said, *rest)
+
+
+def _beside(parameter: Tensor, value: Tensor) -> Tensor:
+    """What an optimiser knows of a parameter: of its shape, a matrix of its own, or a number, which stays."""
+    if value.dim() == 0:
+        return value
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.to(parameter.device)
 
 
 def _part(piece: Piece, prefix: str) -> dict[str, Tensor]:
