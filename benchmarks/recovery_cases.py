@@ -75,7 +75,7 @@ def vdsr(share: float, seed: int) -> Case:
     opened = Tested.open("vdsr", seed)
     patches = PATCHES + JUDGING_PATCHES
     more = merge(Tested.open("vdsr", seed + 1, samples=patches).calibration, patches)
-    blocks, whole = Training(epochs=30, batch=8, rate=2e-3), Training(batch=8, rate=1e-4)
+    blocks, whole = Training(epochs=30, batch=8), Training(batch=8)
     return Case(opened, "kernels", share, [more.part(0, PATCHES)], [more.part(PATCHES, more.size)], blocks, whole)
 
 

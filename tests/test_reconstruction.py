@@ -23,7 +23,6 @@ from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import DENSE, Choice
 from polyad.recovery.base import RECOVERIES, Lesson
-from polyad.recovery.reconstruction import RATE
 from polyad.settings import Training
 from polyad.trace import trace
 from polyad.training.alone import alone
@@ -227,11 +226,6 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 def test_a_block_that_does_not_improve_is_tried_at_a_tenth_of_the_rate(rates: list[tuple[str, float]]) -> None:
     RECOVERIES["reconstruction"].run(lesson("residual", PARTS.model_copy(update={"rate": 1.0})))
     assert [rate for name, rate in rates if name == "3"] == [1.0, 0.1]
-
-
-def test_a_rate_that_is_not_given_is_the_levels_own(rates: list[tuple[str, float]]) -> None:
-    RECOVERIES["reconstruction"].run(lesson("residual", Training(epochs=1, batch=32)))
-    assert rates[0][1] == RATE
 
 
 def test_blocks_of_known_networks() -> None:

@@ -18,7 +18,7 @@ from polyad.training.loop import Course, train
 from polyad.training.prepared import prepared
 from polyad.training.ranks import Ranks
 from polyad.training.samples import Samples
-from polyad.training.schedule import FLOOR, Extent, rate_at
+from polyad.training.schedule import FLOOR, HIGHEST, LOWEST, Extent, rate_at, suited
 from polyad.training.variation import UNVARIED, Variation, shifted
 from polyad.work import Work
 
@@ -173,6 +173,27 @@ def test_accumulated_parts_are_one_batch(variation: Variation) -> None:
     train(replace(course(two, network(1)), variation=variation), options.model_copy(update={"accumulate": 3}))
     for a, b in zip(one.parameters(), two.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_less_is_left_to_win_the_lower_is_the_rate() -> None:
+    rates = [suited(figure) for figure in (0.0, 1e-3, 0.25, 1.0, 9.0)]
+    assert rates == pytest.approx([LOWEST, HIGHEST * 1e-3**0.5, HIGHEST / 2, HIGHEST, HIGHEST])
+
+
+@pytest.mark.parametrize("rate", [None, 2e-4])
+def test_the_rate_is_the_one_given_or_the_suited_one(rate: float | None) -> None:
+    rates: list[float] = []
+    one = course(network(0), network(1))
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *args: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        found = train(one, Training(epochs=4, batch=16, rate=rate, warmup=0.0, optimizer="adamw"))
+    assert rates[0] == pytest.approx(rate or suited(found.before)) and rates[0] < HIGHEST
 
 
 def test_samples_are_drawn_in_an_order_that_can_be_drawn_again() -> None:

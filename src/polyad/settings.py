@@ -17,7 +17,8 @@ class Training(Record):
         batch: samples of one step of the optimiser.
         accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
         optimizer: "soap" (Adam in the eigenbases of each factor's gradients) or "adamw".
-        rate: highest learning rate; of a reconstruction, where it is not given, its own.
+        rate: highest learning rate; by default the higher the farther the network is from what is wanted of it
+            (`training.schedule.suited`).
         warmup: share of the training in which the rate rises.
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.
@@ -51,7 +52,7 @@ class Training(Record):
     batch: int = 128
     accumulate: int = 1
     optimizer: str = "soap"
-    rate: float = 1e-3
+    rate: float | None = None
     warmup: float = 0.1
     decay: float = 0.0
     clip: float | None = 1.0

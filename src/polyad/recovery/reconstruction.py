@@ -45,8 +45,8 @@ STEPS = 1000
 EPOCHS = 100
 """... nor are they more than this: few samples are soon seen often enough."""
 
-BATCH, RATE = 32, 5e-4
-"""Samples of a step and highest learning rate, where nothing else is asked for."""
+BATCH = 32
+"""Samples of a step, where nothing else is asked for."""
 
 SAMPLES = 4096
 """With varied images there are at least as many samples as this."""
@@ -202,9 +202,8 @@ class _Clock:
         """How a block is trained: about `STEPS` steps, fewer where its share of the time is over before."""
         given = self.given
         batch = given.batch if "batch" in given.model_fields_set else BATCH
-        rate = given.rate if "rate" in given.model_fields_set else RATE
         epochs = given.epochs or min(EPOCHS, max(1, round(STEPS / max(1, samples // batch))))
-        changes: dict[str, Any] = {"batch": batch, "rate": rate, "epochs": epochs}
+        changes: dict[str, Any] = {"batch": batch, "epochs": epochs}
         if given.time is not None:
             left = given.time - (perf_counter() - self.start)
             changes["time"] = max(left * block.macs / max(self.left, 1), 1e-3)

@@ -23,7 +23,7 @@ from polyad.training.average import Average, put
 from polyad.training.prepared import prepared
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Draw, Samples
-from polyad.training.schedule import Extent, rate_at
+from polyad.training.schedule import HIGHEST, Extent, rate_at, suited
 from polyad.training.soap import Soap
 from polyad.training.state import Keeper, State, training_key
 from polyad.training.ticks import Ticks
@@ -139,7 +139,7 @@ class _Run:
         self._epoch: tuple[int, list[Draw]] = (-1, [])
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)  # also where a process has no sample of a batch
-        optimizer = OPTIMIZERS[training.optimizer](self.trained, training.rate, weight_decay=training.decay)
+        optimizer = OPTIMIZERS[training.optimizer](self.trained, HIGHEST, weight_decay=training.decay)
         average = Average(course.student, training.average)
         self.state = State(course.student, optimizer, average, course.samples.per_epoch(training.batch))
         if (piece := keeper.find()) is not None:
@@ -176,6 +176,11 @@ class _Run:
             self.course.settle()
             self.state.average.begin_again()
 
+    @property
+    def _highest(self) -> float:
+        """The rate, which may hang on what the first validation said."""
+        return self.training.rate or suited(self.state.history[0][1])
+
     def _goes_on(self) -> bool:
         """At the end of an epoch."""
         if not self._sound():
@@ -209,7 +214,7 @@ class _Run:
         if training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.trained, training.clip)
         for group in state.optimizer.param_groups:
-            group["lr"] = training.rate * rate
+            group["lr"] = self._highest * rate
         state.optimizer.step()
         state.steps += 1
         state.average.update()

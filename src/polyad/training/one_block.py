@@ -18,6 +18,7 @@ from polyad.training.loop import Course, Trained, train
 from polyad.training.passages import Passage, run_block
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
+from polyad.training.schedule import suited
 from polyad.training.settling import settle
 from polyad.work import NOTHING_KEPT, Work
 
@@ -65,15 +66,19 @@ def train_block(
         key=(Samples(unseen.batches).key,),
         settle=partial(settle, chain, passage.block.of(teacher), choices, passage.batches[:SETTLED_ON]),
     )
-    found = None
-    for rate in (training.rate, SLOWER * training.rate):
+
+    def trained(training: Training) -> Trained:
         _balance(chain, choices)
-        found = train(course, training.model_copy(update={"rate": rate}), work=work, progress=progress, ranks=ranks)
-        if found.improved:
-            return found
-        put(chain, before)
-    assert found is not None
-    return found
+        found = train(course, training, work=work, progress=progress, ranks=ranks)
+        if not found.improved:
+            put(chain, before)
+        return found
+
+    found = trained(training)
+    if found.improved:
+        return found
+    rate = SLOWER * (training.rate or suited(found.before))
+    return trained(training.model_copy(update={"rate": rate}))
 
 
 def trainable(student: nn.Module, chain: Chain) -> bool:

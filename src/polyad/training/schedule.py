@@ -1,10 +1,26 @@
-"""The learning rate over a training, and how far the training is: counted in steps, in seconds, or in both."""
+"""The learning rate, the highest and that over a training; how far a training is, in steps, in seconds, or in both."""
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, pi, sqrt
 
 FLOOR = 0.01
 """The last rate, as a share of the highest."""
+
+HIGHEST, LOWEST = 1e-3, 1e-6
+"""Rates that are taken where none is given."""
+
+
+def suited(figure: float) -> float:
+    """The highest rate for a network that is so far from what is wanted of it.
+
+    Steps all have the size of the rate, so the noise that they leave in the outputs grows with it; what there is to win
+    is of the size of the root of a divergence, or of a squared error relative to its energy. A rate at which the noise
+    is larger undoes more than it brings.
+
+    Args:
+        figure: divergence in nats, or relative squared error, before the training.
+    """
+    return min(max(HIGHEST * sqrt(max(figure, 0.0)), LOWEST), HIGHEST)
 
 
 @dataclass(frozen=True)

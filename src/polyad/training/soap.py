@@ -21,8 +21,8 @@ EVERY = 10
 """Steps between two looks at the bases."""
 
 DAMPING = 1e-3
-"""Share of its mean eigenvalue by which a moment is lifted when its basis is looked for, and of the mean square by which
-squares are: where there is no gradient but rounding, a basis stays and nothing is blown up."""
+"""Share of its mean eigenvalue by which a moment is lifted when its basis is looked for, and of the root mean square by
+which roots of squares are: where there is no gradient but rounding, a basis stays and nothing is blown up."""
 
 SIDES = ("rows", "columns")
 
