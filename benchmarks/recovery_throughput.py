@@ -2,7 +2,7 @@
 
     POLYAD_DATA=... python benchmarks/recovery_throughput.py resnet20 resnet56
 
-A step is forwards, backwards and AdamW on 128 random images, as the training core runs it: channels last, frozen batch
+A step is forwards, backwards and SOAP on 128 random images, as the training core runs it: channels last, frozen batch
 norms folded into their layers, layers factored or contracted by its count. Dense and compressed steps take turns, so
 that what else the machine does meets both; medians of processor seconds. MACs are those of the whole network, spent on
 CP alone.
@@ -22,9 +22,11 @@ from torch import nn
 
 import polyad
 from polyad.batches import Batch
+from polyad.memory_format import channels_last
 from polyad.records import Choice
 from polyad.settings import Training
-from polyad.training.prepared import laid_out, prepared
+from polyad.training.loop import OPTIMIZERS
+from polyad.training.prepared import prepared
 
 SHARE = 0.25
 SIZE = 128
@@ -57,17 +59,17 @@ def in_turns(
 ) -> tuple[float, float]:
     """Median processor seconds of a step of each."""
     taken: tuple[list[float], list[float]] = ([], [])
+    sides = [(model, own, list(model.parameters())) for model, own in ((dense, ()), (small, choices))]
+    optimizers = [OPTIMIZERS[training.optimizer](trained, 1e-12) for _, _, trained in sides]
     for turn in range(TURNS):
-        for at, (model, own) in enumerate(((dense, ()), (small, choices))):
-            trained = list(model.parameters())
+        for at, (model, own, trained) in enumerate(sides):
             with prepared(model, trained, own, training):
-                optimizer = torch.optim.AdamW(trained, 1e-12)
                 start = process_time()
-                batch = laid_out(Batch((images,)))
+                batch = channels_last(Batch((images,)))
                 with torch.autocast("cpu", torch.bfloat16, enabled=training.precision == "bfloat16"):
                     loss = batch.run(model).float().square().mean()
                 loss.backward()
-                optimizer.step()
+                optimizers[at].step()
                 if turn:  # the first one warms up
                     taken[at].append(process_time() - start)
     return median(taken[0]), median(taken[1])

@@ -1,7 +1,9 @@
 """The table of forms: the benchmark runs on a tiny network, and the page says what its file says."""
 
+import ast
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -95,3 +97,13 @@ def test_the_committed_page_is_up_to_date(bench: Any) -> None:
         pytest.skip("no results yet")
     assert (ROOT / "docs" / "forms-compared.md").read_text(encoding="utf-8") == page.render()
     assert (ROOT / "docs" / "forms_error.svg").read_text(encoding="utf-8") == page.figure()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_imports_what_is_there(path: Path) -> None:
+    """They run seldom, and a name that has moved would show only then."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "polyad":
+            home = import_module(node.module or "")
+            for name in (alias.name for alias in node.names):
+                assert hasattr(home, name) or import_module(f"{node.module}.{name}"), f"{node.module}.{name}"
