@@ -12,6 +12,9 @@ from polyad.decompositions.base import FORMS
 from polyad.evaluation import outputs
 from polyad.pipeline import Result, compress
 from polyad.place import Place, place_of
+from polyad.progress import silent
+from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.settings import Training
 from polyad.solvers import term_norms
 from polyad.training.loop import train
 from polyad.training.settling import settle
@@ -76,6 +79,20 @@ def test_terms_become_small_and_outputs_stay(made: tuple[nn.Module, Result]) -> 
         assert all(small) and 0 < apart(given, wanted) < 0.03
         changed = {name for name in now if not torch.equal(now[name], cancelled[name])}
         assert changed and not any(name.startswith("5") for name in changed)
+
+
+@pytest.mark.parametrize("level", ["distillation", "reconstruction"])
+def test_levels_that_train_settle_first(made: tuple[nn.Module, Result], level: str) -> None:
+    teacher, found = made
+    before = values(found.model)
+    for place in places(made):
+        cancelling(place, 20.0)
+    sizes = [size(place) for place in places(made)]
+    work = Lesson(found.model, teacher, found.plan, BATCHES[:2], BATCHES[2:], silent, Training(epochs=1, rate=1e-4))
+    (note,) = RECOVERIES[level].run(work)
+    small = [size(place) < 0.05 * was for place, was in zip(places(made), sizes, strict=True)]
+    found.model.load_state_dict(before)
+    assert all(small) == (places(made)[0].choice.form != "svd"), note
 
 
 def test_what_has_to_be_beaten_is_the_network_as_it_came() -> None:
