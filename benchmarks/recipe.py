@@ -94,7 +94,9 @@ def main() -> None:
         (
             place,
             a.level,
-            Training(epochs=a.epochs, batch=a.batch, rate=rate, norms=norms, match="logits", seed=SEED),
+            Training(
+                epochs=a.epochs, batch=a.batch, rate=rate, norms=norms, match="logits", optimizer="adamw", seed=SEED
+            ),
             a.device,
         )
         for place in a.places
