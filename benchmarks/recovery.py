@@ -30,7 +30,7 @@ from polyad.presets import preset
 from polyad.progress import silent
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.splits import hold_out
-from polyad.work import Work
+from polyad.work import NOTHING_KEPT, Work
 
 LEVELS = ("none", "statistics", "refit", "reconstruction", "distillation")
 BLOCKS = "reconstruction"
@@ -59,7 +59,8 @@ def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], 
             student, clocks = deepcopy(origin), (perf_counter(), process_time())
             own = {"seed": seed} if limit is None else {"seed": seed, "time": 60 * limit}
             training = (case.blocks if level == BLOCKS else case.whole).model_copy(update=own)
-            notes = recovery.run(replace(start, student=student, training=training))
+            work = start.work if recovery.trains else NOTHING_KEPT  # what is kept takes no time
+            notes = recovery.run(replace(start, student=student, training=training, work=work))
             row = {"case": name, "level": level, "minutes": limit, "seed": seed, "threads": torch.get_num_threads()}
             seconds = perf_counter() - clocks[0] + spent
             refitted = (student, seconds) if level == "refit" else refitted

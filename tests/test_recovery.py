@@ -14,7 +14,7 @@ from polyad.evaluation import divergence, outputs
 from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.records import Plan
-from polyad.recovery.base import RECOVERIES, Lesson
+from polyad.recovery.base import RECOVERIES, Lesson, rose
 from polyad.trace import trace
 
 
@@ -139,3 +139,15 @@ def test_a_budget_out_of_reach_is_refused_before_the_long_work(monkeypatch: pyte
     monkeypatch.setattr("polyad.looking.gather", observed)
     with pytest.raises(BudgetError, match=r"params=6 .* keeps from 296 "):
         compress(norms().eval(), [torch.randn(10, 3, 8, 8)], budget=Budget(params=6))
+
+
+def test_a_divergence_has_risen_where_it_is_more_than_chance() -> None:
+    before = torch.full((50,), 0.1)
+    one = before.clone()
+    one[7] = 3.0  # a single sample that flipped, most others closer
+    one[10:] -= 0.02
+    assert not rose(before, one) and rose(before, before + torch.linspace(0, 0.1, 50))
+    assert not rose(before, before) and not rose(before[:1], before[:1] - 0.01) and rose(before[:1], before[:1] + 0.01)
+    broken = before.clone()
+    broken[0] = torch.inf
+    assert rose(before, broken) and not rose(broken, before) and not rose(broken, broken)

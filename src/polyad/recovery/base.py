@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
 
 from polyad.batches import Batch
 from polyad.digests import digest
@@ -93,6 +93,16 @@ def samples_at_once(sites: Sequence[Site]) -> int:
     """As many samples as the largest output of a site allows."""
     sizes = (site.layer.out_features * prod(site.layer.output_size(run.size)) for site in sites for run in site.runs)
     return max(1, ELEMENTS // max(sizes))
+
+
+def rose(before: Tensor, after: Tensor) -> bool:
+    """Whether divergences of the same samples are higher on average, by more than the standard error of that: a few of
+    two hundred samples may hold most of it."""
+    if not after.isfinite().all():
+        return bool(before.isfinite().all())
+    change = after - before
+    error = float(change.std()) / len(change) ** 0.5 if len(change) > 1 else 0.0
+    return float(change.mean()) > error
 
 
 def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:

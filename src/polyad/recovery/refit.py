@@ -13,8 +13,8 @@ Those that leave out channels (slim.py) are among them; layers that write fewer 
 of many classes can be over-fitted to few images, though: where the refit of all is taken back, that of the replaced
 layers alone is tried, if there is much to the dense ones.
 
-A refit is kept where the error of the site's output falls on held-out inputs, and all of them where the held-out
-divergence from the teacher does not rise. `statistics` follows for the sites that are left.
+A refit is kept where the error of the site's output falls on held-out inputs, and all of them unless the held-out
+divergence from the teacher rises by more than its standard error. `statistics` follows for the sites that are left.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from torch import Tensor
 from polyad.batches import Batch
 from polyad.digests import digest
 from polyad.errors import ModelError
-from polyad.evaluation import divergence, outputs
+from polyad.evaluation import divergences, outputs
 from polyad.fingerprint import hash_of
 from polyad.followers import Follower, followers
 from polyad.gate import gated
@@ -38,7 +38,7 @@ from polyad.pair_moments import Pairs
 from polyad.pairs import ROWS, pairs_of
 from polyad.place import Place, State, place_of
 from polyad.records import DENSE, Choice
-from polyad.recovery.base import RECOVERIES, Lesson, Recovery, samples_at_once
+from polyad.recovery.base import RECOVERIES, Lesson, Recovery, rose, samples_at_once
 from polyad.solvers import Problem
 from polyad.splits import merged
 from polyad.training.average import tensors_of
@@ -93,18 +93,18 @@ class _Attempt:
     Attributes:
         left: words about what is not refitted.
         targets: outputs of the teacher on the held-out inputs.
-        before: the divergence of the student from them.
+        before: the divergence of the student from each of them.
     """
 
     lesson: Lesson
     left: str
     targets: Tensor
-    before: float
+    before: Tensor
 
     @classmethod
     def of(cls, lesson: Lesson, left: str) -> "_Attempt":
         targets = outputs(lesson.teacher, lesson.held_out)
-        return cls(lesson, left, targets, divergence(targets, outputs(lesson.student, lesson.held_out)))
+        return cls(lesson, left, targets, divergences(targets, outputs(lesson.student, lesson.held_out)))
 
     def refitted(self, choices: Sequence[Choice]) -> tuple[set[str], str]:
         """The names of the sites that were changed, none where that was taken back; and words about it."""
@@ -114,17 +114,17 @@ class _Attempt:
             state = {name: tensor.clone() for name, tensor in lesson.student.state_dict().items()}
             try:
                 tried |= _sweep(lesson, choices)
-                figures.append(divergence(self.targets, outputs(lesson.student, lesson.held_out)))
+                figures.append(divergences(self.targets, outputs(lesson.student, lesson.held_out)))
             except ModelError as error:
                 lesson.student.load_state_dict(state)
                 return set(), f"left out: {error}"
-            if figures[-1] > figures[-2]:
+            if figures[-1].mean() > figures[-2].mean() if sweep else rose(*figures):
                 lesson.student.load_state_dict(state)
                 word = ", so the last sweep is taken back" if sweep else ", so all is as it was"
                 break
             done |= tried
         counted = f"{len(tried)} of {len(choices)} sites refitted"
-        fall = " -> ".join(f"{figure:.4g}" for figure in figures)
+        fall = " -> ".join(f"{float(figure.mean()):.4g}" for figure in figures)
         return done, f"{counted}{self.left}, held-out divergence {fall}{word}"
 
 
