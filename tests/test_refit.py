@@ -19,7 +19,7 @@ from own_network import write_own
 from polyad.batches import Batch, as_batches
 from polyad.budget import Budget
 from polyad.errors import DataError
-from polyad.evaluation import divergence, outputs
+from polyad.evaluation import divergence, divergences, outputs
 from polyad.followers import Follower, followers
 from polyad.lockstep import walk
 from polyad.pipeline import compress
@@ -181,6 +181,23 @@ def test_where_dense_layers_do_harm_the_replaced_ones_are_refitted_alone(
     assert "of 2 sites" in second and "as it was" not in second
     assert distance(work, work.held_out) < before
     assert torch.equal(found.model.get_parameter("4.weight"), dense)
+
+
+@pytest.mark.parametrize("harm", [0.0, 0.5])
+def test_a_rise_within_its_standard_error_is_kept(harm: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a hundred held-out samples gets much worse, and then so many of the others."""
+    teacher = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
+    inputs, fixed = torch.randn(200, 12), {"0": ("dense", ()), "2": ("svd", (4,))}
+    found = compress(teacher, [inputs], budget=Budget(params=0.9), fixed=fixed, recover="none")
+    work = Lesson(found.model, teacher, found.plan, as_batches([inputs[:100]]), as_batches([inputs[100:]]), silent)
+    targets = outputs(teacher, work.held_out)
+    apart = divergences(targets, outputs(found.model, work.held_out))
+    after = 0.9 * apart
+    after[: 1 + int(99 * harm)] += 20 * apart.mean()
+    figures = iter([apart, after, apart, after])
+    monkeypatch.setattr(refitting, "divergences", lambda *_: next(figures))
+    note, *_ = RECOVERIES["refit"].run(work)
+    assert note.endswith(", so all is as it was" if harm else " (a rise within its standard error)")
 
 
 def test_stacks_and_what_runs_twice_are_left_with_a_word() -> None:
