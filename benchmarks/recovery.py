@@ -59,8 +59,8 @@ def rows(name: str, seed: int, levels: Sequence[str], minutes: Sequence[float], 
             student, clocks = deepcopy(origin), (perf_counter(), process_time())
             own = {"seed": seed} if limit is None else {"seed": seed, "time": 60 * limit}
             training = (case.blocks if level == BLOCKS else case.whole).model_copy(update=own)
-            work = start.work if recovery.trains else NOTHING_KEPT  # what is kept takes no time
-            notes = recovery.run(replace(start, student=student, training=training, work=work))
+            keeps = start.work if recovery.trains else NOTHING_KEPT  # what is kept takes no time
+            notes = recovery.run(replace(start, student=student, training=training, work=keeps))
             row = {"case": name, "level": level, "minutes": limit, "seed": seed, "threads": torch.get_num_threads()}
             seconds = perf_counter() - clocks[0] + spent
             refitted = (student, seconds) if level == "refit" else refitted

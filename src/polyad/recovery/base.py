@@ -95,14 +95,20 @@ def samples_at_once(sites: Sequence[Site]) -> int:
     return max(1, ELEMENTS // max(sizes))
 
 
+CONFIDENCE = 1.0
+"""Standard errors, over the held-out samples, by which a divergence has to differ. At 0 `statistics` keeps many
+corrections by chance: on 2,000 other images ResNet-20 at 35 % of its parameters then got worse (divergence .057 to
+.063; at 1 it stayed at .057); at 2 most of what helps is lost (at 15 %: .86 to .78; at 1 to .68)."""
+
+
 def rose(before: Tensor, after: Tensor) -> bool:
-    """Whether divergences of the same samples are higher on average, by more than the standard error of that: a few of
-    two hundred samples may hold most of it."""
+    """Whether divergences of the same samples are higher on average, by more than chance would do: a few of two hundred
+    samples may hold most of it. A network that was broken and is not any more has not risen."""
     if not after.isfinite().all():
         return bool(before.isfinite().all())
     change = after - before
     error = float(change.std()) / len(change) ** 0.5 if len(change) > 1 else 0.0
-    return float(change.mean()) > error
+    return float(change.mean()) > CONFIDENCE * error
 
 
 def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:

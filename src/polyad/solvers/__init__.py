@@ -1,6 +1,6 @@
 """Multilinear least squares in a norm: `fit(form, layer, problem, rank)`."""
 
-from polyad.solvers.bounded import settled, term_norms
+from polyad.solvers.bounded import has_large_terms, settled, term_norms
 from polyad.solvers.comparison import compare, goes_abreast
 from polyad.solvers.fit import fit, fit_path
 from polyad.solvers.found import Fit
@@ -12,6 +12,7 @@ __all__ = [
     "Fit",
     "Problem",
     "goes_abreast",
+    "has_large_terms",
     "best_variant",
     "compare",
     "fit",

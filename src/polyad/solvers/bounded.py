@@ -9,15 +9,13 @@ plus price times sum. Norms are those of the problem, in which the weight itself
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from polyad.decompositions.base import Decomposition
 from polyad.layers import LayerSpec
-from polyad.solvers.conditioning import conditionable, conditioned
-from polyad.solvers.continuation import rescaled
+from polyad.solvers.continuation import descended
 from polyad.solvers.elimination import Elimination
 from polyad.solvers.found import Frame, elimination_of, measured
 from polyad.solvers.problem import Problem
@@ -73,32 +71,37 @@ def norm_bounded(
     return kept
 
 
+def has_large_terms(form: Decomposition) -> bool:
+    """Whether the terms of its fits may grow and cancel each other, and `settled` makes them smaller.
+
+    Terms of two factors are those of a matrix, whose best ones stand at right angles.
+    """
+    many = form.term_letter is not None and len(form.letters) > 2
+    return many and not form.reorders and elimination_of(form) is not None
+
+
 def settled(
     form: Decomposition, layer: LayerSpec, problem: Problem, factors: Sequence[Tensor], price: float, steps: int
-) -> tuple[Tensor, ...] | None:
+) -> tuple[Tensor, ...]:
     """Factors of nearly the same weight with smaller terms, by one descent at a price that is given.
 
     Where terms many times as large as the weight cancel each other, as after thorough fits, a small change of a factor
     is a large one of the weight, and no rate of a training fits.
 
     Args:
-        problem: the weight that the factors make, in the norm that counts.
+        form: one that `has_large_terms`.
+        problem: the weight that the factors make, in the norm of what comes in.
         factors: as a `Fit` has them.
         price: of the squared norms of the terms, both relative to the energy of the weight.
         steps: L-BFGS iterations.
-
-    Returns:
-        None for a form without terms, or whose equation does not part.
     """
     split = elimination_of(form)
-    if split is None or form.term_letter is None or form.reorders or problem.left is not None:
-        return None
+    assert split is not None
     frame = Frame.of(form, layer, problem)
     start = frame.entered(form, factors)
     sizes, shapes = form.sizes(layer), [tuple(factor.shape) for factor in start]
     projection = Projection(form, split, frame.view.problem, sizes, shapes, ridge=price)
-    refine = partial(conditioned, projection) if conditionable(form) else projection.refine
-    found = refine(rescaled(form, projection, start), steps)
+    found = descended(form, projection, start, steps)
     return frame.left(form, layer, measured(form, frame.view, (), found)).factors
 
 

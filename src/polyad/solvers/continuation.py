@@ -63,12 +63,17 @@ def refined(
     more = steps // each - stages if each else 0
     for at, price in enumerate([*PRICES[-stages:], *PRICES[-1:] * more]):
         projection = Projection(form, split, problem, sizes, shapes, ridge=max(price * error, CHEAPEST))
-        refine = partial(conditioned, projection) if conditionable(form) else projection.refine
         before = error_of(form, problem, found) if at >= stages else inf
-        found = refine(rescaled(form, projection, found), each)
+        found = descended(form, projection, found, each)
         if at >= stages and error_of(form, problem, found) > (1 - WORTHWHILE) * before:
             break
     return found
+
+
+def descended(form: Decomposition, projection: Projection, factors: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """All factors, after at most `steps` iterations of L-BFGS at one price, in the coordinates that suit the form."""
+    refine = partial(conditioned, projection) if conditionable(form) else projection.refine
+    return refine(rescaled(form, projection, factors), steps)
 
 
 def in_plain_norm(

@@ -17,7 +17,7 @@ from polyad.metrics.moments import input_norm
 from polyad.observe import observe
 from polyad.place import State, place_of
 from polyad.records import Choice, Statistics
-from polyad.solvers import Problem, settled
+from polyad.solvers import Problem, has_large_terms, settled
 
 PRICE = 0.01
 """Of the squared norms of the terms, relative to the error that the layer has already."""
@@ -47,11 +47,9 @@ def settle(student: nn.Module, teacher: nn.Module, choices: Sequence[Choice], da
 
 
 def _able(choice: Choice) -> bool:
-    """Terms of two factors are those of a matrix, whose best ones stand at right angles."""
     if choice.dense or choice.site.members or choice.site.layer.kind == "embedding":
         return False
-    form = FORMS[choice.form]
-    return form.term_letter is not None and len(form.letters) > 2
+    return has_large_terms(FORMS[choice.form])
 
 
 def _settle(choice: Choice, student: nn.Module, teacher: nn.Module, seen: Statistics) -> None:
@@ -61,8 +59,6 @@ def _settle(choice: Choice, student: nn.Module, teacher: nn.Module, seen: Statis
     problem = Problem(weight, input_norm(choice.site, seen))
     price = PRICE * problem.relative(place.dense[0])
     found = settled(place.form, choice.site.layer, problem, state.factors, price, STEPS)
-    if found is None:
-        return
     shift = state.shift
     if choice.site.bias_may_move:
         moved = place.weight(State(found, shift)) - weight
