@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from polyad.batches import Batch
 from polyad.budget import Budget
+from polyad.cli.training import FURTHER, OPTIONS, training_of
+from polyad.errors import PolyadError
 from polyad.pipeline import compress
 from polyad.settings import Training
 from polyad.training.contracted import able, contracted, worth_contracting
@@ -178,6 +180,12 @@ def test_accumulated_parts_are_one_batch(variation: Variation) -> None:
 def test_the_less_is_left_to_win_the_lower_is_the_rate() -> None:
     rates = [suited(figure) for figure in (0.0, 1e-3, 0.25, 1.0, 9.0)]
     assert rates == pytest.approx([LOWEST, HIGHEST * 1e-3**0.5, HIGHEST / 2, HIGHEST, HIGHEST])
+
+
+def test_a_rate_of_zero_is_refused_not_passed_over() -> None:
+    options = dict.fromkeys((*OPTIONS, FURTHER)) | {"seed": 0, "dense_control": False, "rate": 0.0}
+    with pytest.raises(PolyadError, match="rate=0.0 of a training is no positive number"):
+        training_of(options)
 
 
 @pytest.mark.parametrize("rate", [None, 2e-4])

@@ -25,7 +25,7 @@ def training_of(options: dict[str, Any]) -> Training:
     for name in ("time", "checkpoint"):
         if given[name] is not None:
             given[name] = seconds(name, given[name])
-    given = {name: value for name, value in given.items() if value not in (None, False)}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
     for name, value in map(_named, options.pop(FURTHER) or ()):
         if name in given:
             raise PolyadError(f"--{FURTHER} {name}={value} says again what is {given[name]} already: leave one out.")
