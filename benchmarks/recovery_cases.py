@@ -6,7 +6,7 @@ Calibration and tests are those of tested.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from accuracy import LOSSLESS, WEIGHTS
@@ -18,8 +18,14 @@ from torch.utils.data import Subset
 import polyad
 from polyad.batches import Batch, as_batches
 from polyad.data import calibration_alone, loader
+from polyad.lessons import lesson
+from polyad.looking import HELD_OUT
+from polyad.progress import silent
+from polyad.records import Plan
+from polyad.recovery.base import Lesson
 from polyad.settings import Training
-from polyad.splits import merge
+from polyad.splits import hold_out, merge
+from polyad.work import Work
 
 JUDGES = 1000
 """Images of CIFAR that judge a training."""
@@ -55,6 +61,21 @@ class Case:
     @property
     def tests(self) -> Mapping[str, Test]:
         return self.opened.tests
+
+
+@dataclass(frozen=True)
+class Start:
+    """A compressed network with its plan, and what the refit made of it in how many seconds (itself, in none)."""
+
+    student: nn.Module
+    plan: Plan
+    refitted: tuple[nn.Module, float]
+
+    def lesson(self, case: Case, work: Work) -> Lesson:
+        """All that a recovery works with."""
+        parts = hold_out(list(case.opened.calibration), HELD_OUT)
+        found = lesson(self.student, case.model, self.plan, parts, work=work, progress=silent)
+        return replace(found, learned=case.learned, unseen=case.judges)
 
 
 def cifar(name: str, unit: str, share: float, seed: int) -> Case:
