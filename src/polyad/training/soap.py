@@ -26,6 +26,12 @@ which roots of squares are: where there is no gradient but rounding, a basis sta
 
 SIDES = ("rows", "columns")
 
+over: Any = torch
+"""Has the operations on lists of tensors, `_foreach_...`, which type checkers do not know."""
+
+State = dict[str, Tensor]
+"""What is kept of one parameter."""
+
 
 class Soap(torch.optim.Optimizer):
     """SOAP: Adam in the eigenbases of the second moments of each matrix's gradients.
@@ -56,20 +62,25 @@ class Soap(torch.optim.Optimizer):
         """One step down the gradients."""
         value = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._step(parameter, group)
+            if parameters := [one for one in group["params"] if one.grad is not None]:
+                self._step(parameters, group)
         return value
 
-    def _step(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient, state = _matrix(parameter.grad), self.state[parameter]  # type: ignore[arg-type]
-        if not state:
-            state |= _begun(gradient)
-        state["step"] += 1
-        _follow(gradient, state, group["betas"][1])
-        update = _update(gradient, state, group["betas"])
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(update.reshape(parameter.shape), alpha=group["lr"])
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """All at once, but for products of matrices: on a graphics card what counts is the number of kernels."""
+        gradients = [_matrix(one.grad) for one in parameters]  # type: ignore[arg-type]
+        states = [self.state[one] or self._begun(one, gradient) for one, gradient in zip(parameters, gradients)]
+        for gradient, state in zip(gradients, states):
+            state["step"] += 1
+            _follow(gradient, state, group["betas"][1])
+        updates = _updates(gradients, states, group["betas"])
+        over._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        shaped = [update.reshape(one.shape).to(one.dtype) for update, one in zip(updates, parameters)]
+        over._foreach_sub_(parameters, shaped, alpha=group["lr"])
+
+    def _begun(self, parameter: Tensor, gradient: Tensor) -> State:
+        self.state[parameter] |= _begun(gradient)
+        return self.state[parameter]
 
 
 def _matrix(gradient: Tensor) -> Tensor:
@@ -78,7 +89,7 @@ def _matrix(gradient: Tensor) -> Tensor:
     return flat.to(torch.promote_types(flat.dtype, torch.float32))
 
 
-def _begun(gradient: Tensor) -> dict[str, Tensor]:
+def _begun(gradient: Tensor) -> State:
     """The state in front of the first step."""
     state = {name: torch.zeros_like(gradient) for name in ("mean", "square")}
     state["step"] = torch.zeros(())
@@ -96,7 +107,7 @@ def _sides(gradient: Tensor) -> list[tuple[str, Tensor]]:
     return [(side, turned) for side, turned in both if len(turned) <= LARGEST]
 
 
-def _follow(gradient: Tensor, state: dict[str, Tensor], kept: float) -> None:
+def _follow(gradient: Tensor, state: State, kept: float) -> None:
     """The moments take up a gradient; at the first and each tenth step the bases follow by one orthogonal iteration.
 
     All stays contiguous: a product may differ in its last bits with the layout, and a checkpoint gives it back so.
@@ -109,18 +120,21 @@ def _follow(gradient: Tensor, state: dict[str, Tensor], kept: float) -> None:
             state[f"{side}_basis"] = torch.linalg.qr(state[side] @ basis + lift * basis)[0].contiguous()
 
 
-def _update(gradient: Tensor, state: dict[str, Tensor], betas: tuple[float, float]) -> Tensor:
+def _updates(gradients: list[Tensor], states: list[State], betas: tuple[float, float]) -> list[Tensor]:
     """What Adam says in the bases, brought back."""
     seen, kept = betas
-    step = float(state["step"])
-    state["mean"].lerp_(gradient, 1 - seen)
-    state["square"].lerp_(_turned(gradient, state).square(), 1 - kept)
-    mean, square = _turned(state["mean"], state) / (1 - seen**step), state["square"] / (1 - kept**step)
-    lifted = square + DAMPING**2 * square.mean() + torch.finfo(square.dtype).tiny
-    return _turned(mean * lifted.rsqrt(), state, back=True)
+    means, squares = ([state[name] for state in states] for name in ("mean", "square"))
+    over._foreach_lerp_(means, gradients, 1 - seen)
+    turned = list(map(_turned, gradients, states))
+    over._foreach_lerp_(squares, over._foreach_mul(turned, turned), 1 - kept)
+    lifts = [DAMPING**2 * one.mean() + torch.finfo(one.dtype).tiny for one in squares]
+    roots = over._foreach_sqrt(over._foreach_add(squares, lifts))
+    steps = over._foreach_div(list(map(_turned, means, states)), roots)
+    unbiased = [(1 - kept**n) ** 0.5 / (1 - seen**n) for n in (float(state["step"]) for state in states)]
+    return [_turned(one, state, back=True) for one, state in zip(over._foreach_mul(steps, unbiased), states)]
 
 
-def _turned(matrix: Tensor, state: dict[str, Tensor], *, back: bool = False) -> Tensor:
+def _turned(matrix: Tensor, state: State, *, back: bool = False) -> Tensor:
     """A matrix in the bases, or back from them."""
     rows, columns = (state.get(f"{side}_basis") for side in SIDES)
     if rows is not None:
