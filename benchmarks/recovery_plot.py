@@ -2,14 +2,15 @@
 
     python benchmarks/recovery_plot.py
 
-A panel for each case of recovery_cases.py with results; a dot is the mean over seeds. The colours are of middle
-lightness, to be read on white and on black.
+A panel for each case of recovery_cases.py with results; a dot is the mean over seeds, a ring one of a graphics card,
+where seconds are others. The colours are of middle lightness, to be read on white and on black.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import log10
 from statistics import mean
+from typing import Any
 
 from common import HERE, rows_at
 from recovery_cases import CASES
@@ -26,20 +27,21 @@ WIDTH, HEIGHT, LEFT, TOP, GAP, COLUMNS = 250, 180, 56, 54, 56, 3
 SHORTEST = 5.0
 """Seconds at the left edge, where what takes less stands as well."""
 
-Points = Mapping[str, Sequence[tuple[float, float]]]
-"""Level -> seconds, loss."""
+Points = Mapping[tuple[str, str], Sequence[tuple[float, float]]]
+"""Level and device -> seconds, loss."""
 
 
 def points_of(rows: Sequence[dict]) -> Points:
     """Means over seeds of the first test of each row."""
-    found: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         first = next(iter(row["tests"].values()))
-        found[row["level"], row["minutes"] or 0].append((row["seconds"], first["lost"]))
-    by_level: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for (level, _), own in found.items():
-        by_level[level].append((mean(x for x, _ in own), mean(y for _, y in own)))
-    return by_level
+        kind = (row["level"], row.get("device", "cpu"), row["minutes"], row.get("epochs"))
+        found[kind].append((row["seconds"], first["lost"]))
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for (level, device, *_), own in found.items():
+        lines[level, device].append((mean(x for x, _ in own), mean(y for _, y in own)))
+    return lines
 
 
 def panel(points: Points, title: str, unit: str) -> list[str]:
@@ -64,11 +66,12 @@ def panel(points: Points, title: str, unit: str) -> list[str]:
             said = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min"
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 16}" text-anchor="middle">{said}</text>')
     parts.append(f'<text transform="translate(-42,{HEIGHT / 2}) rotate(-90)" text-anchor="middle">{unit}</text>')
-    for level, own in points.items():
-        places = [at(*point) for point in sorted(own)]
+    for (level, device), own in points.items():
+        places, colour = [at(*point) for point in sorted(own)], COLOURS[level]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[level]}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[level]}"/>' for x, y in places]
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        fill = f'fill="{colour}"' if device == "cpu" else f'fill="none" stroke="{colour}" stroke-width="2"'
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>' for x, y in places]
     return parts
 
 
@@ -83,6 +86,7 @@ def draw(cases: Mapping[str, Sequence[dict]]) -> str:
     ]
     for at, (level, colour) in enumerate(COLOURS.items()):
         parts.append(f'<text x="{LEFT + 110 * at}" y="20" fill="{colour}">● {level}</text>')
+    parts.append(f'<text x="{LEFT + 110 * len(COLOURS)}" y="20">○ on a graphics card</text>')
     for at, (name, rows) in enumerate(cases.items()):
         x, y = LEFT + at % COLUMNS * (WIDTH + GAP), TOP + at // COLUMNS * (HEIGHT + GAP)
         unit = next(iter(rows[0]["tests"].values()))["unit"]

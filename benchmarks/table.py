@@ -61,6 +61,9 @@ CASES = {
 }
 """Of recovery_cases.py."""
 
+LEVELS = ("none", "statistics", "refit", "reconstruction", "distillation")
+"""Of recovery.py, in their order."""
+
 ORDER = ("auto+refit", "auto", "auto-1", *sorted(name for name in VARIANTS if "auto" not in name))
 
 
@@ -173,14 +176,29 @@ def recovering() -> list[str]:
             continue
         tests = list(found["rows"][0]["tests"])
         lines += [f"### {title}", "", source(found), ""]
-        lines += [f"| level | limit | threads | seconds | {' | '.join(tests)} |", "|---" * (len(tests) + 4) + "|"]
-        for kind in dict.fromkeys((row["level"], row["minutes"]) for row in found["rows"]):
-            rows = [row for row in found["rows"] if (row["level"], row["minutes"]) == kind]
-            head = (kind[0], "" if kind[1] is None else f"{kind[1]:g} min", str(rows[0]["threads"]))
+        lines += [
+            f"| level | limit | threads or card | seconds | {' | '.join(tests)} |",
+            "|---" * (len(tests) + 4) + "|",
+        ]
+        kinds: dict[tuple[str, ...], list[Row]] = {}
+        for row in found["rows"]:
+            kinds.setdefault((row["level"], limit(row), where(row)), []).append(row)
+        for head, rows in sorted(kinds.items(), key=lambda kind: LEVELS.index(kind[0][0])):
             figures = (f"{mean(row['seconds'] for row in rows):.0f}", *(cell(rows, test) for test in tests))
             lines.append("| " + " | ".join((*head, *figures)) + " |")
         lines.append("")
     return [RECOVERING, "", *lines] if lines else []
+
+
+def limit(row: Row) -> str:
+    """Of a level that trains."""
+    if row.get("epochs"):
+        return f"{row['epochs']} epochs"
+    return "" if row["minutes"] is None else f"{row['minutes']:g} min"
+
+
+def where(row: Row) -> str:
+    return row["device"] if row.get("device", "cpu") != "cpu" else str(row["threads"])
 
 
 def recipe() -> list[str]:

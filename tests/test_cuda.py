@@ -16,7 +16,7 @@ from polyad.peaks import peak
 from polyad.pipeline import Result
 from polyad.propose import propose
 from polyad.records import Plan
-from polyad.settings import Settings
+from polyad.settings import Settings, Training
 from polyad.trace import trace
 
 DEVICE = "cuda"
@@ -144,3 +144,21 @@ def test_a_saved_network_loads_on_the_card(
     polyad.save(found, tmp_path / "small")
     again = polyad.load(tmp_path / "small", model=Small()).to(DEVICE).eval()
     assert same_outputs(found.model.cpu(), again, images) < 1e-4
+
+
+@pytest.mark.parametrize("level", ["reconstruction", "distillation"])
+@pytest.mark.parametrize("home", ["cpu", DEVICE])
+def test_a_training_runs_on_the_card(
+    networks: tuple[nn.Module, nn.Module], images: Tensor, level: str, home: str
+) -> None:
+    """Also of a network that lies beside it, to which it is given back; terms of CP are made small before."""
+    model = networks[home == DEVICE]
+    fixed = {name: ("cp", (4,)) for name in ("conv", "stem")}
+    start = polyad.compress(model, images, budget=polyad.Budget(params=0.9), samples=80, fixed=fixed, recover="none")
+    training = Training(epochs=30, batch=16, augment="none")
+    found = polyad.recover(start, model, images, level=level, training=training, samples=80)
+    assert everywhere(found.model) == {home} == everywhere(model)
+    with torch.no_grad():
+        expected = model(images.to(home)).cpu()
+        before, after = (apart(one.model(images.to(home)), expected) for one in (start, found))
+    assert after < before
