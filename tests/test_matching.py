@@ -137,7 +137,7 @@ def lesson(labelled: bool) -> Lesson:
     teacher = network(1)
     options = {"metric": "weights", "damage": "relative", "recover": "none"}
     found = compress(teacher, [torch.randn(8, 1, 8, 8)], budget=Budget(params=0.4), **options)
-    fast = Training(epochs=3, batch=32, rate=1e-3, augment="flip")  # mixtures of noise are something else
+    fast = Training(epochs=5, batch=32, rate=1e-3, augment="flip")  # mixtures of noise are something else
     return Lesson(found.model, teacher, found.plan, batches(200, labelled), batches(50, labelled), silent, fast)
 
 
@@ -150,7 +150,7 @@ def test_levels_that_train_bring_the_outputs_closer(level: str, features: float)
     )
     after = divergence(outputs(given.teacher, given.held_out), outputs(given.student, given.held_out))
     assert after < 0.7 * before, note
-    assert note.startswith(f"{level}: 3 epochs in ")
+    assert note.startswith(f"{level}: 5 epochs in ")
 
 
 def test_finetune_without_labels_says_so() -> None:

@@ -24,9 +24,9 @@ class Variation:
     Attributes:
         shift: whether they are shifted, zeros coming in (the mean colour where inputs are normalised).
         flip: whether half of them are mirrored.
-        mix: whether each is mixed with another one, in any proportion: what the original says of the mixture tells more
-            of it than the few images do that it was trained on itself. Beyer et al., "Knowledge distillation: A good
-            teacher is patient and consistent", CVPR 2022; mixtures: Zhang et al., "mixup", ICLR 2018.
+        mix: whether each is mixed with another one: what the original says of the mixture tells more of it than the few
+            images do that it was trained on itself (Beyer et al., "Knowledge distillation: A good teacher is patient
+            and consistent", CVPR 2022).
     """
 
     shift: bool = False
@@ -39,14 +39,14 @@ class Variation:
         return repr(self)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random numbers for so many samples, (count, 4) in [0, 1)."""
-        return torch.rand(count, 4, generator=generator)
+        """Random numbers for so many samples, (count, 7) in [0, 1)."""
+        return torch.rand(count, 7, generator=generator)
 
     def apply(self, batch: Batch, numbers: Tensor) -> Batch:
         """The batch varied: all inputs that are images alike, each mixed with the one at its place from the other end.
 
         Args:
-            numbers: (samples, 4) from `draw`.
+            numbers: (samples, 7) from `draw`.
         """
         if self == UNVARIED:
             return batch
@@ -59,7 +59,7 @@ class Variation:
             images = torch.where(numbers[:, 0].view(-1, 1, 1, 1) < 0.5, images.flip(-1), images)
         if self.shift:
             images = shifted(images, numbers[:, 1:3])
-        return images.lerp(images.flip(0), numbers[:, 3].view(-1, 1, 1, 1).to(images)) if self.mix else images
+        return mixed(images, numbers[:, 3:]) if self.mix else images
 
 
 UNVARIED = Variation()
@@ -91,3 +91,26 @@ def shifted(images: Tensor, numbers: Tensor) -> Tensor:
     )
     samples = torch.arange(len(images), device=images.device)
     return wide.permute(0, 2, 3, 1)[samples[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def mixed(images: Tensor, numbers: Tensor) -> Tensor:
+    """Half of the images blended with the one at their place from the other end (Zhang et al., "mixup", ICLR 2018), the
+    others with a box of it pasted in (Yun et al., "CutMix", ICCV 2019).
+
+    Args:
+        images: (samples, channels, height, width).
+        numbers: (samples, 4) in [0, 1): the share of the other image, which of both ways, where the middle of the box
+            is, from above and from the left.
+    """
+    share, way, *middle = numbers.T.to(images)
+    inside = (
+        _within(images.shape[2], share, middle[0])[:, :, None] & _within(images.shape[3], share, middle[1])[:, None]
+    )
+    pasted, blended = inside[:, None].to(images), share.view(-1, 1, 1, 1)
+    return images.lerp(images.flip(0), torch.where((way < 0.5).view(-1, 1, 1, 1), blended, pasted))
+
+
+def _within(size: int, share: Tensor, middle: Tensor) -> Tensor:
+    """(samples, size): which places lie in a part whose length is the root of a share of it."""
+    places = torch.arange(size, device=share.device)[None] + 0.5
+    return (places - size * middle[:, None]).abs() < size * share.sqrt()[:, None] / 2
