@@ -2,11 +2,11 @@
 
     POLYAD_DATA=... python benchmarks/recipe.py FOLDER... [--rates 1e-3] [--epochs 60] [--workers 2] [--device cuda]
 
-Each FOLDER is one that `polyad compress` wrote for a network of the zoo; `zoo:NAME` is the dense network itself,
-which gets the same training, so that what the recipe gains is not taken for what the method loses. Learned from: the
-20,000 JPEG images of the CIFAR-10 training set, of which an eighth judges; the rate with the least validation figure is
-the result. Tests, looked at once for each network: the 10,000 JPEG and the 1,017 lossless test images. Writes
-results/recipe.json.
+Each FOLDER is one that `polyad compress` wrote for a network of the zoo, or a file that recovery.py kept with --starts;
+`zoo:NAME` is the dense network itself, which gets the same training, so that what the recipe gains is not taken for
+what the method loses. Learned from: the 20,000 JPEG images of the CIFAR-10 training set, of which an eighth judges; the
+rate with the least validation figure is the result. Tests, looked at once for each network: the 10,000 JPEG and the
+1,017 lossless test images. Writes results/recipe.json.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accuracy import JPEG, LOSSLESS, WEIGHTS
 from common import HERE, data_folder, write
+from recovery_cases import Start
 from tested import tests_of
 from torch import nn
 
@@ -45,6 +46,9 @@ def opened(place: str) -> tuple[ModelSource, nn.Module, Plan | None]:
     """The original with its weights, the network to train, and the plan that it was made by."""
     if place.startswith(DENSE):
         name, student, plan = place.removeprefix(DENSE), None, None
+    elif place.endswith(".pt"):
+        start: Start = torch.load(place, map_location="cpu", weights_only=False)
+        name, student, plan = Path(place).name.split("-")[0], start.refitted[0], start.plan
     else:
         result = open_result(place)
         name, student, plan = result.plan.model.removeprefix(DENSE), result.model, result.plan
@@ -60,18 +64,16 @@ def measure(job: Job) -> dict[str, Any]:
     (images,) = polyad.open_data(f"npz:{data_folder() / JPEG[0]}", source.preprocessing).splits.values()
     learn_from = as_batches(loader(images, 1000))
     tests = tests_of(source, {"lossless": LOSSLESS[1], "jpeg": JPEG[1]})
-    before = {name: test(student) for name, test in tests.items()}
     teacher, student = source.module.to(device), student.to(device)
+    before = {name: test(student) for name, test in tests.items()}
     plan = plan or Plan(metric="", allocator="", budget="", choices=(), params_before=0, macs_before=0)
     start = perf_counter()
     calibration = ([learn_from[0]], [learn_from[-1]])
     given = lesson(student, teacher, plan, calibration, training=training, learn_from=learn_from, progress=silent)
     notes = learn(given, level)
     seconds = perf_counter() - start
-    student = student.cpu()
-    source.module.cpu()
     return {
-        "network": Path(place).name, "level": level, "rate": training.rate, "epochs": training.epochs,
+        "network": Path(place).stem, "level": level, "rate": training.rate, "epochs": training.epochs,
         "norms": training.norms, "batch": training.batch, "device": device, "seconds": round(seconds, 1),
         "images_a_second": round(training.epochs * 17500 / seconds) if training.epochs else None,
         "notes": notes, "before": before, "after": {name: test(student) for name, test in tests.items()},

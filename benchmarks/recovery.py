@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from common import HERE, provenance, rows_at, write
 from recovery_cases import CASES, Case, Start
+from tested import DEVICE
 
 import polyad
 from polyad.presets import preset
@@ -32,8 +33,6 @@ from polyad.work import NOTHING_KEPT, Work
 
 LEVELS = ("none", "statistics", "refit", "reconstruction", "distillation")
 BLOCKS = "reconstruction"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-"""Where trainings and tests run; the fits always run on the processor."""
 
 
 def made(case: Case, seed: int, work: Work) -> Start:
@@ -48,7 +47,9 @@ def made(case: Case, seed: int, work: Work) -> Start:
 def rows(name: str, seed: int, asked: argparse.Namespace, work: Work) -> Iterator[dict[str, Any]]:
     torch.manual_seed(seed)
     case, kept = CASES[name](seed), asked.starts and asked.starts / f"{name}-{seed}.pt"
-    start = torch.load(kept, weights_only=False) if kept and kept.exists() else made(case, seed, work)
+    case.model.to(DEVICE)
+    found = kept and kept.exists()
+    start = torch.load(kept, map_location="cpu", weights_only=False) if found else made(case, seed, work)
     limits = [{"epochs": n} for n in asked.epochs] or [{"time": 60 * minutes} for minutes in asked.minutes]
     for level in sorted(asked.levels, key=LEVELS.index):
         recovery = RECOVERIES[level]
@@ -56,7 +57,7 @@ def rows(name: str, seed: int, asked: argparse.Namespace, work: Work) -> Iterato
             origin, spent = start.refitted if recovery.trains else (start.student, 0.0)
             training = (case.blocks if level == BLOCKS else case.whole).model_copy(update={"seed": seed} | limit)
             given = start.lesson(case, work if recovery.trains else NOTHING_KEPT)  # what is kept takes no time
-            student, clocks = deepcopy(origin), (perf_counter(), process_time())
+            student, clocks = deepcopy(origin).to(DEVICE), (perf_counter(), process_time())
             notes = recovery.run(replace(given, student=student, training=training))
             seconds, processor = perf_counter() - clocks[0] + spent, process_time() - clocks[1]
             if level == "refit":
@@ -66,7 +67,7 @@ def rows(name: str, seed: int, asked: argparse.Namespace, work: Work) -> Iterato
             row = {"case": name, "level": level, "minutes": limit.get("time", 0) / 60 or None, "seed": seed}
             row |= {"epochs": limit.get("epochs"), "threads": torch.get_num_threads(), "device": DEVICE}
             row |= {"seconds": round(seconds, 1), "processor_seconds": round(processor, 1), "notes": notes}
-            yield row | {"tests": {which: test(student.to(DEVICE)) for which, test in case.tests.items()}}
+            yield row | {"tests": {which: test(student) for which, test in case.tests.items()}}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Networks cut to a share, with what a recovery may learn from and what it is tested on, once.
 
 CIFAR: learned from all lossless training images but 1,000, which judge; MobileNetV2 learns from, and is judged on, the
-half of the ImageNet sample that it was calibrated on; VDSR learns from 384 patches of photographs and is judged on 96.
+half of the ImageNet sample that it was calibrated on; VDSR learns from 800 patches of photographs and is judged on 160.
 Calibration and tests are those of tested.py.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 
 from accuracy import LOSSLESS, WEIGHTS
 from common import data_folder
-from tested import CALIBRATION, Test, Tested
+from tested import CALIBRATION, DEVICE, Test, Tested
 from torch import nn
 from torch.utils.data import Subset
 
@@ -30,7 +30,7 @@ from polyad.work import Work
 JUDGES = 1000
 """Images of CIFAR that judge a training."""
 
-PATCHES, JUDGING_PATCHES = 384, 96
+PATCHES, JUDGING_PATCHES = 800, 160
 
 HALF = 500
 """Images of the ImageNet sample."""
@@ -101,8 +101,10 @@ def vdsr(share: float, seed: int) -> Case:
 
 
 def mobilenet_v2(share: float, seed: int) -> Case:
-    blocks = Training(epochs=20, batch=32, augment="none")
-    return Case(Tested.open("mobilenet_v2", seed, samples=HALF), "params", share, blocks=blocks)
+    blocks = Training(batch=32, augment="none" if DEVICE == "cpu" else "auto")  # or one pass takes most of the time
+    return Case(
+        Tested.open("mobilenet_v2", seed, samples=HALF), "params", share, blocks=blocks, whole=Training(batch=32)
+    )
 
 
 CASES: dict[str, Callable[[int], Case]] = {

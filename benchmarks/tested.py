@@ -7,6 +7,7 @@ calibrated on the first half of the stories of tinystories_valid_head.txt, teste
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from math import log10
@@ -33,6 +34,9 @@ CALIBRATION = {"resnet20": 1000, "resnet56": 1000, "mobilenet_v2": 256, "vdsr": 
 SCALES, PATCH = (2, 3, 4), 41
 IMAGES = ("baby", "bird", "butterfly", "head", "woman")
 SAMPLE = "imagenet1k_sample/imagenet1k_sample.npz"
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+"""Where tests run, and trainings of recovery.py; fits always run on the processor."""
 
 Test = Callable[[nn.Module], dict[str, Any]]
 """A network -> what it loses against the original, and how sure that is."""
@@ -86,7 +90,7 @@ def _lost(found: Evaluation) -> dict[str, Any]:
 
 
 def test_on(model: nn.Module, batches: Sequence[Batch]) -> Test:
-    return partial(_classified, batches, outputs(model, batches))
+    return partial(_classified, batches, outputs(deepcopy(model).to(DEVICE), batches))
 
 
 def tests_of(source: ModelSource, files: Mapping[str, str]) -> dict[str, Test]:
@@ -136,7 +140,8 @@ def _vdsr(seed: int, samples: int) -> tuple[nn.Module, list[Batch], dict[str, Te
         _patch(images[int(at)][0], int(draw.choice(SCALES)), draw)  # type: ignore[index]
         for at in draw.choice(len(images), samples, replace=False)  # type: ignore[arg-type]
     ]
-    test = partial(_decibels, {scale: _psnr(source.module, folder, scale) for scale in SCALES}, folder)
+    dense = deepcopy(source.module).to(DEVICE)
+    test = partial(_decibels, {scale: _psnr(dense, folder, scale) for scale in SCALES}, folder)
     batches = [
         Batch((torch.from_numpy(np.stack(patches[at : at + 24]))[:, None],)) for at in range(0, len(patches), 24)
     ]
@@ -161,7 +166,7 @@ def _psnr(model: nn.Module, folder: Path, scale: int) -> float:
         low, high = (torch.from_numpy(arrays[f"{name}_x{scale}_{kind}"]).float() for kind in ("lr", "hr"))
         with torch.no_grad():
             output = run_on(model, Batch((low[None, None] / 255,)), name)
-        error = (output[0, 0].clamp(0, 1) * 255 - high)[scale:-scale, scale:-scale]
+        error = (output[0, 0].cpu().clamp(0, 1) * 255 - high)[scale:-scale, scale:-scale]
         found.append(20 * log10(255) - 10 * log10(float(error.double().square().mean())))
     return sum(found) / len(found)
 
