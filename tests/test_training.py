@@ -248,15 +248,6 @@ def test_shifts_and_mirrors() -> None:
     assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], torch.ones(2))
 
 
-def test_mixtures() -> None:
-    images, mask = torch.randn(2, 1, 4, 4), torch.ones(2)
-    batch = Batch((images,), {"mask": mask}, torch.tensor([0, 1]))
-    found = Variation(mix=True).apply(batch, torch.tensor([[0.0, 0, 0, 0.25], [0.0, 0, 0, 0.0]]))
-    assert torch.allclose(found.args[0][0], 0.75 * images[0] + 0.25 * images[1])
-    assert torch.equal(found.args[0][1], images[1])
-    assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], mask)
-
-
 @pytest.mark.parametrize("form", ["cp", "cp4", "tucker2", "spatial_svd", "svd", "tt", "block_term", "group_svd"])
 def test_a_contracted_layer_is_the_same_function_of_the_same_parameters(form: str) -> None:
     torch.manual_seed(0)

@@ -4,18 +4,11 @@ import pytest
 import torch
 
 from polyad.batches import Batch
-from polyad.training.variation import Variation, mixed, shifted
+from polyad.training.variation import Variation, mixed
 
 
 def numbers(count: int, seed: int = 0) -> torch.Tensor:
     return Variation().draw(count, torch.Generator().manual_seed(seed))
-
-
-def test_a_shift_moves_what_is_there_and_zeros_come_in() -> None:
-    images = torch.arange(1.0, 257).reshape(1, 1, 16, 16)
-    down_right, nothing = (shifted(images, torch.full((1, 2), at)) for at in (0.0, 0.5))
-    assert torch.equal(nothing, images)
-    assert torch.equal(down_right[..., 2:, 2:], images[..., :-2, :-2]) and not down_right[..., :2].any()
 
 
 @pytest.mark.parametrize("way", ["blended", "pasted"])
@@ -40,9 +33,9 @@ def test_a_box_lies_where_it_is_drawn() -> None:
 
 
 def test_half_of_a_batch_is_mixed_either_way_and_labels_stay() -> None:
-    batch = Batch((torch.rand(400, 1, 8, 8), torch.arange(400)), labels=torch.arange(400))
+    batch = Batch((torch.rand(400, 1, 8, 8),), {"mask": torch.ones(400)}, torch.arange(400))
     found = Variation(mix=True).apply(batch, numbers(400))
     images, other = batch.args[0], batch.args[0].flip(0)
     either = ((found.args[0] == images) | (found.args[0] == other)).flatten(1).all(1)
     assert 160 < int(either.sum()) < 240
-    assert torch.equal(found.args[1], batch.args[1]) and torch.equal(found.labels, batch.labels)
+    assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], batch.kwargs["mask"])

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from polyad.training import lists
+
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """All tensors of a network by name, the ones themselves: parameters, and buffers that are saved or not."""
@@ -45,11 +47,11 @@ class Average:
     def update(self) -> None:
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, tensor in tensors_of(self.model).items():
-            if tensor.is_floating_point():
-                self.mean[name].lerp_(tensor, weight)
-            else:
-                self.mean[name].copy_(tensor)
+        own = tensors_of(self.model)
+        floating = [name for name, tensor in own.items() if tensor.is_floating_point()]
+        lists.lerp_([self.mean[name] for name in floating], [own[name] for name in floating], weight)
+        for name in own.keys() - set(floating):
+            self.mean[name].copy_(own[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

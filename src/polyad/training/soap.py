@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polyad.training import lists
+
 LARGEST = 1024
 """A side of a matrix beyond this keeps its own basis: decompositions of it would cost more than they bring."""
 
@@ -25,9 +27,6 @@ DAMPING = 1e-3
 which roots of squares are: where there is no gradient but rounding, a basis stays and nothing is blown up."""
 
 SIDES = ("rows", "columns")
-
-over: Any = torch
-"""Has the operations on lists of tensors, `_foreach_...`, which type checkers do not know."""
 
 State = dict[str, Tensor]
 """What is kept of one parameter."""
@@ -74,9 +73,9 @@ class Soap(torch.optim.Optimizer):
             state["step"] += 1
             _follow(gradient, state, group["betas"][1])
         updates = _updates(gradients, states, group["betas"])
-        over._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        lists.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         shaped = [update.reshape(one.shape).to(one.dtype) for update, one in zip(updates, parameters)]
-        over._foreach_sub_(parameters, shaped, alpha=group["lr"])
+        lists.sub_(parameters, shaped, alpha=group["lr"])
 
     def _begun(self, parameter: Tensor, gradient: Tensor) -> State:
         self.state[parameter] |= _begun(gradient)
@@ -124,14 +123,14 @@ def _updates(gradients: list[Tensor], states: list[State], betas: tuple[float, f
     """What Adam says in the bases, brought back."""
     seen, kept = betas
     means, squares = ([state[name] for state in states] for name in ("mean", "square"))
-    over._foreach_lerp_(means, gradients, 1 - seen)
+    lists.lerp_(means, gradients, 1 - seen)
     turned = list(map(_turned, gradients, states))
-    over._foreach_lerp_(squares, over._foreach_mul(turned, turned), 1 - kept)
+    lists.lerp_(squares, lists.mul(turned, turned), 1 - kept)
     lifts = [DAMPING**2 * one.mean() + torch.finfo(one.dtype).tiny for one in squares]
-    roots = over._foreach_sqrt(over._foreach_add(squares, lifts))
-    steps = over._foreach_div(list(map(_turned, means, states)), roots)
+    roots = lists.sqrt(lists.add(squares, lifts))
+    steps = lists.div(list(map(_turned, means, states)), roots)
     unbiased = [(1 - kept**n) ** 0.5 / (1 - seen**n) for n in (float(state["step"]) for state in states)]
-    return [_turned(one, state, back=True) for one, state in zip(over._foreach_mul(steps, unbiased), states)]
+    return [_turned(one, state, back=True) for one, state in zip(lists.mul(steps, unbiased), states)]
 
 
 def _turned(matrix: Tensor, state: State, *, back: bool = False) -> Tensor:

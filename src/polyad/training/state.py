@@ -15,6 +15,9 @@ from polyad.work import Piece, Work, key_of
 
 KIND = "training"
 
+WAY = 2
+"""Raised where the same settings lead elsewhere than before, so that nobody goes on from what was trained otherwise."""
+
 
 class State:
     """A training between two steps.
@@ -130,7 +133,7 @@ class Keeper:
 def training_key(name: str, student: nn.Module, samples: str, training: Training, *rest: object) -> str:
     """The name of the checkpoint of a training: equal only where all of it is but the time that it may take."""
     said = training.model_dump_json(exclude={"checkpoint", "time", "dense_control", "device"})
-    return key_of(KIND, name, digest(tensors_of(student)), samples, said, *rest)
+    return key_of(KIND, WAY, name, digest(tensors_of(student)), samples, said, *rest)
 
 
 def _beside(parameter: Tensor, value: Tensor) -> Tensor:
