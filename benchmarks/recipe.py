@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[1e-3])
     parser.add_argument("--norms", nargs="+", default=["frozen"])
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--minutes", type=float, help="that end it, whatever the epochs")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -97,7 +98,14 @@ def main() -> None:
             place,
             a.level,
             Training(
-                epochs=a.epochs, batch=a.batch, rate=rate, norms=norms, match="logits", optimizer="adamw", seed=SEED
+                epochs=a.epochs,
+                time=a.minutes and 60 * a.minutes,
+                batch=a.batch,
+                rate=rate,
+                norms=norms,
+                match="logits",
+                optimizer="adamw",
+                seed=SEED,
             ),
             a.device,
         )
