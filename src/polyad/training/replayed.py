@@ -65,13 +65,14 @@ class Replayed:
         """Record a step, and see that it does what the step does."""
         before = [gradient.clone() for gradient in self.gradients()]
         held, self._graph = batch.each(torch.clone), torch.cuda.CUDAGraph()
-        self._places = _tensors(held)
+        self._places, stream = _tensors(held), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(self._graph):
                 self._loss = self.compute(held, share)
             found = self._replay(_tensors(batch))
         except RuntimeError:  # it waits for the card, or does something else that cannot be recorded
             found = None
+            torch.cuda.set_stream(stream)  # which a recording that breaks off does not give back
         torch.cuda.synchronize()
         for gradient, value in zip(self.gradients(), before, strict=True):
             gradient.copy_(value)
