@@ -1,7 +1,7 @@
 """A network on a graphics card is compressed there, to the same result as on the CPU; what is handed in may lie on
 either."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from polyad.propose import propose
 from polyad.records import Plan
 from polyad.settings import Settings, Training
 from polyad.trace import trace
-from polyad.training.replayed import Replayed
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no graphics card")
@@ -163,48 +162,3 @@ def test_a_training_runs_on_the_card(
         expected = model(images.to(home)).cpu()
         before, after = (apart(one.model(images.to(home)), expected) for one in (start, found))
     assert after < before
-
-
-class Fickle(nn.Linear):
-    """Does something else while it is recorded."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * (3 if torch.cuda.is_current_stream_capturing() else 1)
-
-
-class Looking(nn.Linear):
-    """Waits for the card."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * (1 if float(x.sum()) == 0 else 2)
-
-
-@pytest.mark.parametrize(("kind", "recorded"), [(nn.Linear, True), (Fickle, False), (Looking, False)])
-def test_recorded_steps_do_what_steps_do(kind: type[nn.Linear], recorded: bool) -> None:
-    """Also a batch of another size, a share of another size, and what cannot be recorded."""
-    torch.manual_seed(0)
-    layer, generator = kind(6, 4).to(DEVICE), torch.Generator().manual_seed(1)
-    plain = deepcopy(layer)
-    for one in (layer, plain):
-        for parameter in one.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-
-    def computing(one: nn.Linear) -> Callable[[Batch, float], Tensor]:
-        def compute(batch: Batch, share: float) -> Tensor:
-            loss = batch.run(one).square().mean() * share
-            loss.backward()
-            return loss.detach()
-
-        return compute
-
-    replayed = Replayed(computing(layer), lambda: [one.grad for one in layer.parameters()])  # type: ignore[misc]
-    for size, share in [(8, 1.0)] * 6 + [(5, 1.0), (8, 1.0), (8, 0.5), (8, 1.0)]:
-        batch = Batch((torch.randn(size, 6, generator=generator).to(DEVICE),))
-        found, expected = replayed(batch, share), computing(plain)(batch, share)
-        assert torch.allclose(found, expected)
-        for mine, theirs in zip(layer.parameters(), plain.parameters(), strict=True):
-            assert torch.allclose(mine.grad, theirs.grad, atol=1e-6)  # type: ignore[arg-type]
-            with torch.no_grad():
-                mine -= 0.1 * mine.grad  # type: ignore[operator]
-                theirs -= 0.1 * theirs.grad  # type: ignore[operator]
-    assert (replayed._kind is not None) == recorded

@@ -22,7 +22,6 @@ from polyad.settings import Training
 from polyad.training.average import Average, put
 from polyad.training.prepared import prepared
 from polyad.training.ranks import ALONE, Ranks
-from polyad.training.replayed import Replayed
 from polyad.training.samples import Draw, Samples
 from polyad.training.schedule import HIGHEST, Extent, rate_at, suited
 from polyad.training.soap import Soap
@@ -140,7 +139,6 @@ class _Run:
         self._epoch: tuple[int, list[Draw]] = (-1, [])
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)  # also where a process has no sample of a batch
-        self._gradients = Replayed(self._backward, self._grads)
         optimizer = OPTIMIZERS[training.optimizer](self.trained, HIGHEST, weight_decay=training.decay)
         average = Average(course.student, training.average)
         self.state = State(course.student, optimizer, average, course.samples.per_epoch(training.batch))
@@ -209,8 +207,10 @@ class _Run:
         state.optimizer.zero_grad(set_to_none=False)
         for part in mine.tensor_split(training.accumulate):
             if len(part):
-                state.add_loss(self._gradients(channels_last(batch.pick(part)), len(part) / batch.size))
-        self.ranks.add_up(self._grads())
+                loss = self._loss(batch.pick(part)) * (len(part) / batch.size)
+                loss.backward()
+                state.add_loss(loss.detach())
+        self.ranks.add_up([parameter.grad for parameter in self.trained if parameter.grad is not None])
         if training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.trained, training.clip)
         for group in state.optimizer.param_groups:
@@ -232,16 +232,10 @@ class _Run:
             self._epoch = epoch, self.course.samples.epoch(epoch, self.training.batch, self.training.seed)
         return self._epoch[1][at]
 
-    def _backward(self, batch: Batch, share: float) -> Tensor:
-        """The gradients of a part of a step, added to the others; its share of the loss."""
+    def _loss(self, batch: Batch) -> Tensor:
         device = self.trained[0].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.training.precision == "bfloat16"):
-            loss = self.course.objective(batch) * share
-        loss.backward()
-        return loss.detach()
-
-    def _grads(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.trained if parameter.grad is not None]
+            return self.course.objective(channels_last(batch))
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
