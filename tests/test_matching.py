@@ -14,7 +14,7 @@ from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.settings import Training
-from polyad.training.matching import Matching, has_labels, logits_error, softened_divergence, variation_of
+from polyad.training.matching import Matching, has_labels, logits_error, own_share, softened_divergence, variation_of
 from polyad.training.variation import UNVARIED, Variation
 
 CLASSES = 5
@@ -166,3 +166,14 @@ def test_auto_stops_where_nothing_is_left_to_win() -> None:
     given = lesson(False)
     (note,) = RECOVERIES["auto"].run(replace(given, student=given.teacher))
     assert note.startswith("auto: refit and what follows left out, the divergence is down to 0")
+
+
+def test_what_a_network_adds_to_its_input_is_what_it_makes_itself() -> None:
+    """Where something else of its shape comes in, where nothing does, and where it gives back what it got."""
+    torch.manual_seed(0)
+    images, more = torch.randn(8, 3, 5, 5) + 1, torch.randn(8, 3, 5, 5)
+    halves = [Batch((images[:4], more[:4])), Batch((images[4:], more[4:]))]
+    expected = images + 0.1 * more
+    share = float((0.1 * more).square().sum() / expected.square().sum())
+    assert own_share(expected, halves) == pytest.approx(share, rel=1e-4)
+    assert own_share(expected[:, :1], halves) == own_share(images, [Batch((images,))]) == 1.0

@@ -16,7 +16,7 @@ from polyad.registry import Registry
 from polyad.settings import Training
 from polyad.training.blocks import find_blocks
 from polyad.training.loop import Course, train
-from polyad.training.matching import Matching, has_labels, variation_of
+from polyad.training.matching import Matching, has_labels, own_share, variation_of
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
 from polyad.training.settling import settle
@@ -129,6 +129,7 @@ def match_outputs(lesson: Lesson, name: str, *, labels: bool) -> str:
         variation=variation_of(lesson.teacher, unseen, lesson.training, mix=not labels),
         choices=lesson.plan.choices,
         key=(digest(lesson.teacher.state_dict()), Samples(unseen).key, Samples(lesson.calibration).key),
+        own=own_share(matching.expected, unseen),
         settle=partial(settle, lesson.student, lesson.teacher, lesson.plan.choices, lesson.calibration),
     )
     with closing(matching.features):

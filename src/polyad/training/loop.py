@@ -50,6 +50,7 @@ class Course:
         parameters: those that are trained; all by default.
         choices: what was replaced, so that factorised layers can be run in the quickest way.
         key: what objective, figure and `settle` depend on beside student and samples; equal for equal runs.
+        own: the share of what is wanted that the network makes itself; an error is as large as it is beside that.
         settle: brings the student, once it was judged as it came, into a state that trains well.
     """
 
@@ -62,6 +63,7 @@ class Course:
     parameters: tuple[nn.Parameter, ...] | None = None
     choices: tuple[Choice, ...] = ()
     key: tuple[object, ...] = ()
+    own: float = 1.0
     settle: Callable[[], None] | None = None
 
     @property
@@ -179,7 +181,7 @@ class _Run:
     @property
     def _highest(self) -> float:
         """The rate, which may hang on what the first validation said."""
-        return self.training.rate or suited(self.state.history[0][1])
+        return self.training.rate or suited(self.state.history[0][1] / self.course.own)
 
     def _goes_on(self) -> bool:
         """At the end of an epoch."""

@@ -13,6 +13,7 @@ from copy import deepcopy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from polyad.batches import Batch, is_integer
 from polyad.evaluation import divergence, outputs
@@ -97,6 +98,31 @@ class Matching:
             wanted = torch.cat([batch.labels.flatten() for batch in self.unseen])  # type: ignore[union-attr]
             figure += self.labels * F.cross_entropy(found.double(), wanted.long()).item()
         return figure
+
+
+@torch.no_grad()
+def own_share(expected: Tensor, batches: Sequence[Batch]) -> float:
+    """Which share of the energy of the original's outputs it makes itself: all of it, or what differs from the input of
+    the same shape that comes closest, as in networks that repair an image.
+
+    Args:
+        expected: what it gives for these batches.
+    """
+    if are_classes(expected):  # whose divergence is in nats
+        return 1.0
+    energy, shares = expected.double().square().sum(), [1.0]
+    for leaves in zip(*(tree_leaves((batch.args, batch.kwargs)) for batch in batches), strict=True):
+        if _are_like(expected, leaves):
+            shares.append(float((expected - torch.cat(leaves).to(expected)).double().square().sum() / energy))
+    return min(share for share in shares if share > 0)
+
+
+def _are_like(expected: Tensor, leaves: Sequence[object]) -> bool:
+    """Whether inputs, batch after batch, have the shape of the outputs."""
+    if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim() for leaf in leaves):
+        return False
+    shapes = [leaf.shape for leaf in leaves]  # type: ignore[attr-defined]
+    return {shape[1:] for shape in shapes} == {expected.shape[1:]} and sum(s[0] for s in shapes) == len(expected)
 
 
 def logits_error(wanted: Tensor, found: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def suited(figure: float) -> float:
     is larger undoes more than it brings.
 
     Args:
-        figure: divergence in nats, or relative squared error, before the training.
+        figure: divergence in nats, or squared error relative to what the network makes itself, before the training.
     """
     return min(max(HIGHEST * sqrt(max(figure, 0.0)), LOWEST), HIGHEST)
 
