@@ -113,6 +113,20 @@ def test_patience_ends_it() -> None:
     assert [figure for _, figure in found.history] == [5.0, 4.0, 4.5, 4.2] and found.after == 4.0
 
 
+def test_more_time_than_it_was_given_before_is_used(tmp_path: Path) -> None:
+    """One that ended by itself stays ended."""
+    student, work = network(0), Work(tmp_path)
+    short, long = (QUICK.model_copy(update={"epochs": None, "time": seconds}) for seconds in (0.2, 1.5))
+    before = train(course(student, network(1)), short, work=work)
+    again = train(course(network(0), network(1)), short, work=work)
+    more = train(course(network(0), network(1)), long, work=work)
+    assert again.epochs == before.epochs < more.epochs and more.history[: len(before.history)] == before.history
+    impatient = long.model_copy(update={"patience": 1, "rate": 1.0})
+    ended = train(course(network(0), network(1)), impatient, work=work)
+    longer = train(course(network(0), network(1)), impatient.model_copy(update={"time": 3.0}), work=work)
+    assert longer.epochs == ended.epochs
+
+
 class Killed(BaseException):
     pass
 
