@@ -14,7 +14,6 @@ import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from copy import deepcopy
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -72,8 +71,8 @@ def measure(job: Job) -> dict[str, Any]:
     plan = plan or Plan(metric="", allocator="", budget="", choices=(), params_before=0, macs_before=0)
     start = perf_counter()
     calibration = ([learn_from[0]], [learn_from[-1]])
-    given = lesson(student, teacher, plan, calibration, training=training, learn_from=learn_from, progress=silent)
-    notes = learn(replace(given, work=Work(checkpoints)), level)
+    more: dict[str, Any] = {"training": training, "learn_from": learn_from, "work": Work(checkpoints)}
+    notes = learn(lesson(student, teacher, plan, calibration, **more, progress=silent), level)
     seconds = perf_counter() - start
     return {
         "network": Path(place).stem, "level": level, "rate": training.rate, "epochs": training.epochs,

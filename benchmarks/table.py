@@ -10,6 +10,7 @@ from typing import Any
 
 from common import HERE
 from presets import ABLATED, AUTO, BUDGETS, VARIANTS
+from recovery import LEVELS
 
 Row = dict[str, Any]
 
@@ -60,9 +61,6 @@ CASES = {
     "vdsr-15": "VDSR, 15% of the parameters of the 3x3 convolutions",
 }
 """Of recovery_cases.py."""
-
-LEVELS = ("none", "statistics", "refit", "reconstruction", "distillation")
-"""Of recovery.py, in their order."""
 
 ORDER = ("auto+refit", "auto", "auto-1", *sorted(name for name in VARIANTS if "auto" not in name))
 

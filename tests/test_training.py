@@ -21,7 +21,7 @@ from polyad.training.prepared import prepared
 from polyad.training.ranks import Ranks
 from polyad.training.samples import Samples
 from polyad.training.schedule import FLOOR, HIGHEST, LOWEST, Extent, rate_at, suited
-from polyad.training.variation import UNVARIED, Variation, shifted
+from polyad.training.variation import UNVARIED, Variation
 from polyad.work import Work
 
 
@@ -249,17 +249,6 @@ def test_the_rate_rises_and_falls() -> None:
     assert (
         Extent(10, None).done(5, 99) == 0.5 and Extent(None, 10).done(99, 5) == 0.5 and Extent(10, 8).done(2, 4) == 0.5
     )
-
-
-def test_shifts_and_mirrors() -> None:
-    image = torch.arange(64.0).view(1, 1, 8, 8) + 1
-    moved = shifted(image.expand(3, 1, 8, 8), torch.tensor([[0.0, 0.5], [0.5, 0.5], [0.99, 0.99]]))
-    assert torch.equal(moved[1], image[0]) and torch.equal(moved[0, 0, 1:], image[0, 0, :-1])
-    assert torch.equal(moved[2, 0, :-1, :-1], image[0, 0, 1:, 1:]) and float(moved[2, 0, -1].abs().max()) == 0
-    batch = Batch((image.expand(2, 1, 8, 8),), {"mask": torch.ones(2)}, torch.tensor([0, 1]))
-    found = Variation(flip=True).apply(batch, torch.tensor([[0.1, 0, 0, 0], [0.9, 0, 0, 0]]))
-    assert torch.equal(found.args[0][0], image[0].flip(-1)) and torch.equal(found.args[0][1], image[0])
-    assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], torch.ones(2))
 
 
 @pytest.mark.parametrize("form", ["cp", "cp4", "tucker2", "spatial_svd", "svd", "tt", "block_term", "group_svd"])

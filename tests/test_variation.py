@@ -4,11 +4,22 @@ import pytest
 import torch
 
 from polyad.batches import Batch
-from polyad.training.variation import Variation, mixed
+from polyad.training.variation import Variation, mixed, shifted
 
 
 def numbers(count: int, seed: int = 0) -> torch.Tensor:
     return Variation().draw(count, torch.Generator().manual_seed(seed))
+
+
+def test_shifts_and_mirrors() -> None:
+    image = torch.arange(64.0).view(1, 1, 8, 8) + 1
+    moved = shifted(image.expand(3, 1, 8, 8), torch.tensor([[0.0, 0.5], [0.5, 0.5], [0.99, 0.99]]))
+    assert torch.equal(moved[1], image[0]) and torch.equal(moved[0, 0, 1:], image[0, 0, :-1])
+    assert torch.equal(moved[2, 0, :-1, :-1], image[0, 0, 1:, 1:]) and float(moved[2, 0, -1].abs().max()) == 0
+    batch = Batch((image.expand(2, 1, 8, 8),), {"mask": torch.ones(2)}, torch.tensor([0, 1]))
+    found = Variation(flip=True).apply(batch, torch.tensor([[0.1, 0, 0, 0], [0.9, 0, 0, 0]]))
+    assert torch.equal(found.args[0][0], image[0].flip(-1)) and torch.equal(found.args[0][1], image[0])
+    assert found.labels is batch.labels and torch.equal(found.kwargs["mask"], torch.ones(2))
 
 
 @pytest.mark.parametrize("way", ["blended", "pasted"])

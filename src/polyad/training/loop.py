@@ -154,7 +154,7 @@ class _Run:
         extent = Extent(None if epochs is None else epochs * state.per_epoch, training.time)
         if not state.history:
             self._begin()
-        if training.time is not None and extent.done(state.steps, state.seconds) < 1:
+        if extent.done(state.steps, state.seconds) < 1:
             state.finished = bool(state.failure) or state.stale(training.patience)  # within a limit that was lower
         with Ticks(progress, self.course.name) as ticks:
             while not state.finished:

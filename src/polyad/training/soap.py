@@ -68,18 +68,15 @@ class Soap(torch.optim.Optimizer):
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """All at once, but for products of matrices: on a graphics card what counts is the number of kernels."""
         gradients = [_matrix(one.grad) for one in parameters]  # type: ignore[arg-type]
-        states = [self.state[one] or self._begun(one, gradient) for one, gradient in zip(parameters, gradients)]
+        states = [self.state[one] for one in parameters]
         for gradient, state in zip(gradients, states):
+            state |= {} if state else _begun(gradient)
             state["step"] += 1
             _follow(gradient, state, group["betas"][1])
         updates = _updates(gradients, states, group["betas"])
         lists.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         shaped = [update.reshape(one.shape).to(one.dtype) for update, one in zip(updates, parameters)]
         lists.sub_(parameters, shaped, alpha=group["lr"])
-
-    def _begun(self, parameter: Tensor, gradient: Tensor) -> State:
-        self.state[parameter] |= _begun(gradient)
-        return self.state[parameter]
 
 
 def _matrix(gradient: Tensor) -> Tensor:
