@@ -137,7 +137,7 @@ def lesson(labelled: bool) -> Lesson:
     teacher = network(1)
     options = {"metric": "weights", "damage": "relative", "recover": "none"}
     found = compress(teacher, [torch.randn(8, 1, 8, 8)], budget=Budget(params=0.4), **options)
-    fast = Training(epochs=5, batch=32, rate=1e-3, augment="flip")  # mixtures of noise are something else
+    fast = Training(epochs=5, batch=32, rate=3e-2, augment="flip")  # mixtures of noise are something else
     return Lesson(found.model, teacher, found.plan, batches(200, labelled), batches(50, labelled), silent, fast)
 
 

@@ -35,7 +35,7 @@ def images(count: int) -> torch.Tensor:
 
 
 def shrunk(share: float, **more: Any) -> Result:
-    training = Training(epochs=6, batch=32, rate=2e-3, respend=share, augment="none")
+    training = Training(epochs=6, batch=32, rate=1e-2, respend=share, augment="none")
     options = {"recover": "distillation", "training": training, "damage": "relative", "learn_from": images(300)}
     return compress(network(), [images(60)], **({"budget": Budget(params=0.3)} | options | more))
 

@@ -141,7 +141,7 @@ class _Run:
         self._epoch: tuple[int, list[Draw]] = (-1, [])
         for parameter in self.trained:
             parameter.grad = torch.zeros_like(parameter)  # also where a process has no sample of a batch
-        optimizer = OPTIMIZERS[training.optimizer](self.trained, HIGHEST, weight_decay=training.decay)
+        optimizer = OPTIMIZERS[training.optimizer](self.trained, weight_decay=training.decay)
         average = Average(course.student, training.average)
         self.state = State(course.student, optimizer, average, course.samples.per_epoch(training.batch))
         if (piece := keeper.find()) is not None:
@@ -183,7 +183,8 @@ class _Run:
     @property
     def _highest(self) -> float:
         """The rate, which may hang on what the first validation said."""
-        return self.training.rate or suited(self.state.history[0][1] / self.course.own)
+        highest = HIGHEST[self.training.optimizer]
+        return self.training.rate or suited(self.state.history[0][1] / self.course.own, highest)
 
     def _goes_on(self) -> bool:
         """At the end of an epoch."""

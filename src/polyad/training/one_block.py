@@ -18,7 +18,7 @@ from polyad.training.loop import Course, Trained, train
 from polyad.training.passages import Passage, run_block
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
-from polyad.training.schedule import suited
+from polyad.training.schedule import HIGHEST, suited
 from polyad.training.settling import settle
 from polyad.work import NOTHING_KEPT, Work
 
@@ -77,7 +77,7 @@ def train_block(
     found = trained(training)
     if found.improved:
         return found
-    rate = SLOWER * (training.rate or suited(found.before))
+    rate = SLOWER * (training.rate or suited(found.before, HIGHEST[training.optimizer]))
     return trained(training.model_copy(update={"rate": rate}))
 
 

@@ -6,11 +6,14 @@ from math import cos, pi, sqrt
 FLOOR = 0.01
 """The last rate, as a share of the highest."""
 
-HIGHEST, LOWEST = 1e-3, 1e-6
-"""Rates that are taken where none is given."""
+HIGHEST = {"soap": 2e-3, "adamw": 1e-3}
+"""The highest rate by optimiser where none is given: that of SOAP is relative to the size of what is trained."""
+
+LOWEST = 1e-3
+"""Of the rates that are taken where none is given, as a share of the highest."""
 
 
-def suited(figure: float) -> float:
+def suited(figure: float, highest: float) -> float:
     """The highest rate for a network that is so far from what is wanted of it.
 
     Steps all have the size of the rate, so the noise that they leave in the outputs grows with it; what there is to win
@@ -19,8 +22,9 @@ def suited(figure: float) -> float:
 
     Args:
         figure: divergence in nats, or squared error relative to what the network makes itself, before the training.
+        highest: the rate where nothing is right yet.
     """
-    return min(max(HIGHEST * sqrt(max(figure, 0.0)), LOWEST), HIGHEST)
+    return highest * min(max(sqrt(max(figure, 0.0)), LOWEST), 1.0)
 
 
 @dataclass(frozen=True)

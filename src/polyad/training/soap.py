@@ -6,6 +6,10 @@ bears. Here the second moments of the gradients over rows and over columns are k
 Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML 2018), and Adam runs in their eigenbases (Vyas et
 al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025). For factors that costs nothing beside a
 convolution.
+
+A step is relative to the size of what it changes, as in Adafactor (Shazeer and Stern, "Adafactor: Adaptive Learning
+Rates with Sublinear Memory Cost", ICML 2018, section 8): the entries of a narrow layer's factors are dozens of times as
+large as those of a wide layer, and no one absolute rate suits both.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,6 +30,9 @@ DAMPING = 1e-3
 """Share of its mean eigenvalue by which a moment is lifted when its basis is looked for, and of the root mean square by
 which roots of squares are: where there is no gradient but rounding, a basis stays and nothing is blown up."""
 
+LEAST = 1e-2
+"""Size that is taken for what is smaller, so that a bias of zero learns too."""
+
 SIDES = ("rows", "columns")
 
 State = dict[str, Tensor]
@@ -41,7 +48,7 @@ class Soap(torch.optim.Optimizer):
 
     Args:
         parameters: floating-point ones.
-        lr: the rate.
+        lr: the rate: what a step changes, relative to the root mean square of the entries of each parameter.
         weight_decay: decoupled, as in AdamW.
         betas: decays of the mean of the gradients and of that of their squares, and of both moments.
     """
@@ -49,7 +56,7 @@ class Soap(torch.optim.Optimizer):
     def __init__(
         self,
         parameters: Iterable[nn.Parameter],
-        lr: float,
+        lr: float = 1e-3,
         *,
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.95, 0.95),
@@ -75,8 +82,9 @@ class Soap(torch.optim.Optimizer):
             _follow(gradient, state, group["betas"][1])
         updates = _updates(gradients, states, group["betas"])
         lists.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        sizes = [one.square().mean().sqrt().clamp(min=LEAST) for one in parameters]
         shaped = [update.reshape(one.shape).to(one.dtype) for update, one in zip(updates, parameters)]
-        lists.sub_(parameters, shaped, alpha=group["lr"])
+        lists.sub_(parameters, lists.mul(shaped, sizes), alpha=group["lr"])
 
 
 def _matrix(gradient: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from polyad.work import Piece, Work, key_of
 
 KIND = "training"
 
-WAY = 2
+WAY = 3
 """Raised where the same settings lead elsewhere than before, so that nobody goes on from what was trained otherwise."""
 
 
