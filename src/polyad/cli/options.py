@@ -207,7 +207,7 @@ TrainSamples = Annotated[
     _of_training("--train-samples", "How many of the training split, an eighth of them to judge by; all.", min=8),
 ]
 TrainBatch = Annotated[int | None, _of_training("--train-batch", "Samples in one step.", min=1)]
-Rate = Annotated[float | None, _of_training("--rate", "Highest learning rate; by what is left to win.")]
+Rate = Annotated[float | None, _of_training("--rate", "Highest rate, relative to the weights; by what is left to win.")]
 Precision = Annotated[str | None, _of_training("--precision", "float32 or bfloat16.")]
 Augment = Annotated[
     str | None,
