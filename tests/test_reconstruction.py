@@ -29,7 +29,7 @@ from polyad.training.alone import alone
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
 from polyad.training.one_block import trainable
-from polyad.training.schedule import HIGHEST, LOWEST
+from polyad.training.schedule import HIGHEST
 from polyad.work import Work
 
 QUICK = Training(epochs=15, batch=32, rate=2e-2)
@@ -229,10 +229,10 @@ def test_a_block_that_does_not_improve_is_tried_at_a_tenth_of_the_rate(rates: li
     assert [rate for name, rate in rates if name == "3"] == [1.0, 0.1]
 
 
-def test_without_a_rate_the_second_goes_by_what_is_left(rates: list[tuple[str, float]]) -> None:
-    """The first block is dense, so perfect."""
+def test_without_a_rate_the_highest_is_tried_first(rates: list[tuple[str, float]]) -> None:
+    """The first block is dense, so perfect: nothing improves it."""
     RECOVERIES["reconstruction"].run(lesson("residual", Training(epochs=1, batch=32, blocks=PARTS.blocks)))
-    assert [rate for name, rate in rates if name == "0 to 1"] == [None, pytest.approx(0.1 * HIGHEST["soap"] * LOWEST)]
+    assert [rate for name, rate in rates if name == "0 to 1"] == [HIGHEST["soap"], pytest.approx(0.1 * HIGHEST["soap"])]
 
 
 def test_blocks_of_known_networks() -> None:

@@ -18,7 +18,7 @@ from polyad.training.loop import Course, Trained, train
 from polyad.training.passages import Passage, run_block
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
-from polyad.training.schedule import HIGHEST, suited
+from polyad.training.schedule import HIGHEST
 from polyad.training.settling import settle
 from polyad.work import NOTHING_KEPT, Work
 
@@ -67,18 +67,16 @@ def train_block(
         settle=partial(settle, chain, passage.block.of(teacher), choices, passage.batches[:SETTLED_ON]),
     )
 
-    def trained(training: Training) -> Trained:
+    def trained(rate: float) -> Trained:
         _balance(chain, choices)
-        found = train(course, training, work=work, progress=progress, ranks=ranks)
+        found = train(course, training.model_copy(update={"rate": rate}), work=work, progress=progress, ranks=ranks)
         if not found.improved:
             put(chain, before)
         return found
 
-    found = trained(training)
-    if found.improved:
-        return found
-    rate = SLOWER * (training.rate or suited(found.before, HIGHEST[training.optimizer]))
-    return trained(training.model_copy(update={"rate": rate}))
+    rate = training.rate or HIGHEST[training.optimizer]
+    found = trained(rate)
+    return found if found.improved else trained(SLOWER * rate)
 
 
 def trainable(student: nn.Module, chain: Chain) -> bool:
