@@ -18,6 +18,7 @@ from polyad.propose import propose
 from polyad.records import Plan
 from polyad.settings import Settings, Training
 from polyad.trace import trace
+from polyad.training.soap import Soap
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no graphics card")
@@ -149,14 +150,23 @@ def test_a_saved_network_loads_on_the_card(
 @pytest.mark.parametrize("level", ["reconstruction", "distillation"])
 @pytest.mark.parametrize("home", ["cpu", DEVICE])
 def test_a_training_runs_on_the_card(
-    networks: tuple[nn.Module, nn.Module], images: Tensor, level: str, home: str
+    networks: tuple[nn.Module, nn.Module], images: Tensor, level: str, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of a network that lies beside it, to which it is given back; terms of CP are made small before."""
+    devices: set[str] = set()
+    step = Soap.step
+
+    def watched(self: Soap) -> None:
+        devices.update(one.device.type for group in self.param_groups for one in group["params"])
+        step(self)
+
+    monkeypatch.setattr(Soap, "step", watched)
     model = networks[home == DEVICE]
     fixed = {name: ("cp", (4,)) for name in ("conv", "stem")}
     start = polyad.compress(model, images, budget=polyad.Budget(params=0.9), samples=80, fixed=fixed, recover="none")
-    training = Training(epochs=30, batch=16, augment="none")
+    training = Training(epochs=30, batch=16, augment="none", rate=3e-3)
     found = polyad.recover(start, model, images, level=level, training=training, samples=80)
+    assert devices == {DEVICE}
     assert everywhere(found.model) == {home} == everywhere(model)
     with torch.no_grad():
         expected = model(images.to(home)).cpu()
