@@ -18,7 +18,8 @@ class Training(Record):
         accumulate: parts in which a batch goes through the network, where the whole does not fit into memory.
         optimizer: "soap" (Adam in the eigenbases of each factor's gradients) or "adamw".
         rate: highest learning rate, with "soap" relative to the root mean square of each parameter's entries; by
-            default the higher the farther the network is from what is wanted of it (`training.schedule.suited`).
+            default the higher the farther the network is from what is wanted of it (`training.schedule.suited`), in
+            a reconstruction the highest of these.
         warmup: share of the training in which the rate rises.
         decay: weight decay.
         clip: norm beyond which a gradient is cut, or None.

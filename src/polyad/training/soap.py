@@ -82,7 +82,7 @@ class Soap(torch.optim.Optimizer):
             _follow(gradient, state, group["betas"][1])
         updates = _updates(gradients, states, group["betas"])
         lists.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        sizes = [one.square().mean().sqrt().clamp(min=LEAST) for one in parameters]
+        sizes = lists.clamp_min(lists.div(lists.norm(parameters), [one.numel() ** 0.5 for one in parameters]), LEAST)
         shaped = [update.reshape(one.shape).to(one.dtype) for update, one in zip(updates, parameters)]
         lists.sub_(parameters, lists.mul(shaped, sizes), alpha=group["lr"])
 
