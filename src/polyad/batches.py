@@ -42,6 +42,11 @@ class Batch:
         """Number of samples: the first axis of the first input that has one."""
         return next((len(leaf) for leaf in tree_iter((self.args, self.kwargs)) if _has_samples(leaf)), 1)
 
+    @property
+    def elements(self) -> int:
+        """Numbers in all inputs together."""
+        return sum(leaf.numel() for leaf in tree_iter((self.args, self.kwargs)) if isinstance(leaf, Tensor))
+
     def take(self, n: int) -> "Batch":
         """The first n samples."""
         return self if n >= self.size else self.part(0, n)

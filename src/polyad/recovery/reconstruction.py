@@ -11,7 +11,7 @@ divergence of the whole network from the original would rise there.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,13 +30,15 @@ from polyad.settings import Training
 from polyad.splits import merged
 from polyad.training.alone import alone
 from polyad.training.average import copied, put, tensors_of
+from polyad.training.bearing import variation_of
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
-from polyad.training.matching import variation_of
 from polyad.training.one_block import train_block, trainable
 from polyad.training.passages import Passage, passages
 from polyad.training.samples import Samples
+from polyad.training.stretches import Stretch, stretches
 from polyad.training.ticks import Ticks
+from polyad.training.variation import Variation
 from polyad.work import Piece, key_of
 
 STEPS = 1000
@@ -49,7 +51,10 @@ BATCH = 32
 """Samples of a step, where nothing else is asked for."""
 
 SAMPLES = 4096
-"""With varied images there are at least as many samples as this."""
+"""With varied images there are at least as many samples as this ..."""
+
+IMAGES = 1 << 28
+"""... as long as all of these images have no more elements (1 GiB of float32)."""
 
 LANES = 64
 """Batches that are under way together."""
@@ -60,12 +65,13 @@ NAME = "reconstruction"
 def reconstruction(lesson: Lesson) -> tuple[str, ...]:
     """Train the student block by block; returns what came of it."""
     kept = _Kept(lesson)
-    blocks, left_out, room = _blocks(lesson)
+    found, left_out = _stretches(lesson)
+    blocks = [block for stretch in found for block in stretch.blocks]
     if not blocks:
         return (f"{NAME}: there is nothing to train{left_out}", *_statistics(lesson, []))
     path = _Path(lesson)
     try:
-        _train(lesson, blocks, room, kept, path)
+        _train(lesson, found, kept, path)
     except ModelError as error:
         left_out += f"; ended early: {error}"
     count = path.back()
@@ -82,8 +88,8 @@ def _statistics(lesson: Lesson, trained: list[Block]) -> tuple[str, ...]:
     return RECOVERIES["statistics"].run(replace(lesson, plan=lesson.plan.model_copy(update={"choices": rest})))
 
 
-def _blocks(lesson: Lesson) -> tuple[list[Block], str, int]:
-    """The blocks that can be trained, words about the others, and for how many samples there is room."""
+def _stretches(lesson: Lesson) -> tuple[list[Stretch], str]:
+    """The blocks that can be trained, and words about the others."""
     blocks = find_blocks(lesson.teacher, lesson.plan.choices, lesson.training.blocks)
     example = merged(lesson.samples, 3)[0]
     seen = alone(lesson.teacher, blocks, example)
@@ -93,34 +99,49 @@ def _blocks(lesson: Lesson) -> tuple[list[Block], str, int]:
             refused[block.name] = "it shares all its parameters with others"
     refused |= {choice.site.name: "a stack" for choice in lesson.plan.choices if choice.site.members}
     words = ", ".join(f"{name} ({reason})" for name, reason in refused.items())
-    able = [block for block in blocks if block.name not in refused]
-    largest = max((seen[block.name].elements for block in able), default=1)
-    return able, f" (left as they are: {words})" if words else "", max(1, ELEMENTS // largest)
+    able = {block.name: block for block in blocks if block.name not in refused}
+    running = [able[name] for name in seen if name in able]
+    most = max(SAMPLES, sum(batch.size for batch in lesson.samples))
+    found = stretches(running, {name: one.elements for name, one in seen.items()}, ELEMENTS, most)
+    return found, f" (left as they are: {words})" if words else ""
 
 
-def _train(lesson: Lesson, blocks: list[Block], room: int, kept: "_Kept", path: "_Path") -> None:
+def _train(lesson: Lesson, found: list[Stretch], kept: "_Kept", path: "_Path") -> None:
     """All blocks in the order in which they run."""
-    learned = _varied(lesson, room)
-    unseen = _cut(merged(lesson.judges, max(1, room // 4)), LANES // 4)
+    variation = variation_of(lesson.teacher, lesson.judges, lesson.training)
+    blocks = [block for stretch in found for block in stretch.blocks]
     clock = _Clock(lesson.training, blocks)
-    stops = passages(lesson.teacher, lesson.student, blocks, [*learned, *unseen])
-    with Ticks(lesson.progress, NAME) as ticks, closing(stops):
-        for number, passage in enumerate(stops):
-            block = passage.block
-            make = partial(
-                train_block,
-                lesson.student,
-                lesson.teacher,
-                Passage(block, passage.batches[: len(learned)]),
-                Passage(block, passage.batches[len(learned) :]),
-                clock.training(block, sum(batch.size for batch in learned)),
-                work=lesson.work,
-                progress=_Share(ticks, number, len(blocks)),
-                ranks=lesson.ranks,
+    with Ticks(lesson.progress, NAME) as ticks:
+        for stretch in found:
+            with closing(_passages(lesson, stretch, variation)) as stops:
+                for learned, unseen in stops:
+                    block, number = learned.block, len(path.steps)
+                    make = partial(
+                        train_block,
+                        lesson.student,
+                        lesson.teacher,
+                        learned,
+                        unseen,
+                        clock.training(block, sum(batch.size for batch in learned.batches)),
+                        work=lesson.work,
+                        progress=_Share(ticks, number, len(blocks)),
+                        ranks=lesson.ranks,
+                    )
+                    before = copied(block.of(lesson.student))
+                    path.add(block, before, kept.block(block, make))
+                    ticks.show((number + 1) / len(blocks), path.figures[-1])
+
+
+def _passages(lesson: Lesson, stretch: Stretch, variation: Variation) -> Generator[tuple[Passage, Passage], None, None]:
+    """What is learned from at each block of a stretch, and what judges there."""
+    learned = _varied(lesson, stretch.room, variation)
+    unseen = _cut(merged(lesson.judges, max(1, stretch.room // 4)), LANES // 4)
+    with closing(passages(lesson.teacher, lesson.student, stretch.blocks, [*learned, *unseen])) as stops:
+        for passage in stops:
+            yield (
+                Passage(passage.block, passage.batches[: len(learned)]),
+                Passage(passage.block, passage.batches[len(learned) :]),
             )
-            before = copied(block.of(lesson.student))
-            path.add(block, before, kept.block(block, make))
-            ticks.show((number + 1) / len(blocks), path.figures[-1])
 
 
 class _Path:
@@ -164,13 +185,13 @@ class _Path:
         return lesson.ranks.agreed(divergence(self.targets, outputs(lesson.student, lesson.judges)))
 
 
-def _varied(lesson: Lesson, room: int) -> list[Batch]:
+def _varied(lesson: Lesson, room: int, variation: Variation) -> list[Batch]:
     """What is learned from: the samples, and varied ones where images bear it."""
     samples = merged(lesson.samples, room)
-    variation = variation_of(lesson.teacher, lesson.judges, lesson.training)
     generator = torch.Generator().manual_seed(lesson.training.seed)
     count = sum(batch.size for batch in samples)
-    copies = min(SAMPLES, room) // count - 1 if variation.shift or variation.flip else 0
+    most = min(SAMPLES, room, count * IMAGES // max(1, sum(batch.elements for batch in samples)))
+    copies = most // count - 1 if variation.shift or variation.flip else 0
     more = [variation.apply(one, variation.draw(one.size, generator)) for _ in range(copies) for one in samples]
     return _cut(merged([*samples, *more], room), LANES)
 

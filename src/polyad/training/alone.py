@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_iter
 
 from polyad.batches import Batch, run_on
 from polyad.errors import ModelError
@@ -34,12 +33,15 @@ def alone(teacher: nn.Module, blocks: Sequence[Block], example: Batch) -> dict[s
 
     Args:
         example: two samples or more.
+
+    Returns:
+        Name of a block -> what was found, in the order in which they run; what does not run comes last.
     """
-    given: dict[str, list[Batch]] = {block.name: [] for block in blocks}
+    given: dict[str, list[Batch]] = {}
     ends: dict[str, list[Any]] = {block.name: [] for block in blocks}
 
     def note_start(block: Block, batch: Batch) -> None:
-        given[block.name].append(batch.each(torch.clone))
+        given.setdefault(block.name, []).append(batch.each(torch.clone))
 
     def note_end(block: Block, output: Any) -> None:
         ends[block.name].append(_kept(output))
@@ -47,7 +49,10 @@ def alone(teacher: nn.Module, blocks: Sequence[Block], example: Batch) -> dict[s
     with torch.no_grad(), evaluating(teacher):
         with watched(blocks, teacher, note_start, teacher, note_end):
             run_on(teacher, example, "a batch to train on")
-        return {block.name: _alone(block.of(teacher), given[block.name], ends[block.name]) for block in blocks}
+        chains = {block.name: block.of(teacher) for block in blocks}
+        return {
+            name: _alone(chains[name], given.get(name, []), ends[name]) for name in dict.fromkeys([*given, *chains])
+        }
 
 
 def _kept(output: Any) -> Tensor | None:
@@ -66,10 +71,9 @@ def _alone(chain: Chain, given: Sequence[Batch], ends: Sequence[Tensor | None]) 
     if expected is None or not expected.is_floating_point():
         return Alone("it gives no tensor of floating-point numbers")
     batch = labelled(given[0], expected)
-    inputs = [leaf for leaf in tree_iter((batch.args, batch.kwargs)) if isinstance(leaf, Tensor)]
-    if not inputs:
+    if not batch.elements:
         return Alone("none of its inputs has an axis of samples")
-    return Alone(_refusal(chain, batch), sum(leaf.numel() for leaf in (*inputs, expected)) // len(expected))
+    return Alone(_refusal(chain, batch), (batch.elements + expected.numel()) // len(expected))
 
 
 def _refusal(chain: Chain, batch: Batch) -> str | None:
