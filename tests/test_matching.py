@@ -14,8 +14,7 @@ from polyad.pipeline import compress
 from polyad.progress import silent
 from polyad.recovery.base import RECOVERIES, Lesson
 from polyad.settings import Training
-from polyad.training.bearing import variation_of
-from polyad.training.matching import Matching, has_labels, logits_error, own_share, softened_divergence
+from polyad.training.matching import Matching, has_labels, logits_error, own_share, softened_divergence, variation_of
 from polyad.training.variation import UNVARIED, Variation
 
 CLASSES = 5
@@ -124,26 +123,7 @@ def test_images_are_varied_as_the_original_bears_it() -> None:
     assert variation_of(still, [batch], Training(augment="mix")) == Variation(shift=True, flip=True, mix=True)
     assert variation_of(still, [batch], Training(), mix=True) == Variation(mix=True)
     assert variation_of(mean, [batch], Training(augment="none"), mix=True) == UNVARIED
-    assert variation_of(nn.Flatten(0), [batch], Training()) == UNVARIED  # neither classes nor images
-
-
-def test_images_that_are_made_of_images_have_to_be_varied_likewise() -> None:
-    (batch,) = batches(64)
-    pixels, edges, mean = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
-    nn.init.constant_(mean.weight, 1 / 9)
-    edges.weight.data[..., 0], edges.weight.data[..., 2] = 1.0, -1.0
-
-    class Repair(nn.Module):
-        """Little beside the image, and another thing in a mirror."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + 1e-3 * edges(x)
-
-    def found(network: nn.Module) -> Variation:
-        return variation_of(network, [batch], Training(), mix=True)
-
-    assert found(pixels) == Variation(shift=True, flip=True)
-    assert found(mean).flip and not found(edges).flip and not found(Repair()).flip
+    assert variation_of(nn.Conv2d(1, 2, 3), [batch], Training()) == UNVARIED  # not classes
 
 
 def test_mixed_images_have_no_labels_to_be_tuned_to() -> None:

@@ -14,10 +14,9 @@ from polyad.progress import Progress
 from polyad.records import Plan, Site
 from polyad.registry import Registry
 from polyad.settings import Training
-from polyad.training.bearing import variation_of
 from polyad.training.blocks import find_blocks
 from polyad.training.loop import Course, train
-from polyad.training.matching import Matching, has_labels, own_share
+from polyad.training.matching import Matching, has_labels, own_share, variation_of
 from polyad.training.ranks import ALONE, Ranks
 from polyad.training.samples import Samples
 from polyad.training.settling import settle

@@ -30,9 +30,9 @@ from polyad.settings import Training
 from polyad.splits import merged
 from polyad.training.alone import alone
 from polyad.training.average import copied, put, tensors_of
-from polyad.training.bearing import variation_of
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
+from polyad.training.matching import variation_of
 from polyad.training.one_block import train_block, trainable
 from polyad.training.passages import Passage, passages
 from polyad.training.samples import Samples

@@ -20,8 +20,15 @@ from polyad.evaluation import divergence, outputs
 from polyad.modes import evaluating
 from polyad.outputs import outputs_tensor
 from polyad.perplexity import predicts_tokens
-from polyad.settings import Training
+from polyad.settings import AUGMENTS, Training
 from polyad.training.features import Features, relative_error
+from polyad.training.variation import UNVARIED, Variation, is_images
+
+BEARS = 0.8
+"""Share of the samples on which the original has to say the same of a varied image."""
+
+LOOKED_AT = 512
+"""Samples on which that is found out."""
 
 
 class Matching:
@@ -146,6 +153,30 @@ def has_labels(network: nn.Module, batches: Sequence[Batch]) -> bool:
         predicts_tokens(output, batch.take(1)) or (are_classes(output) and batch.labels.dim() == 1)  # type: ignore[union-attr]
         for output, batch in zip(found, batches, strict=True)
     )
+
+
+@torch.no_grad()
+def variation_of(teacher: nn.Module, batches: Sequence[Batch], training: Training, *, mix: bool = False) -> Variation:
+    """How images are varied: as asked for, or as the network bears it, which then says the same of most of them.
+
+    Args:
+        mix: whether they may be mixed, where nothing is asked for: not where each has a label of its own.
+    """
+    if training.augment != "auto":
+        at = AUGMENTS.index(training.augment)
+        return Variation(*(at >= AUGMENTS.index(name) for name in AUGMENTS[1:]))
+    batch = batches[0].take(LOOKED_AT)
+    inputs = [*batch.args, *batch.kwargs.values()]
+    if not any(map(is_images, inputs)) or not are_classes(expected := outputs(teacher, [batch])):
+        return UNVARIED
+    somewhere = UNVARIED.draw(batch.size, torch.Generator().manual_seed(0))
+
+    def borne(variation: Variation, numbers: Tensor) -> bool:
+        found = outputs(teacher, [variation.apply(batch, numbers)])
+        return float((found.argmax(1) == expected.argmax(1)).double().mean()) >= BEARS
+
+    all_of_them = torch.zeros_like(somewhere)
+    return Variation(borne(Variation(shift=True), somewhere), borne(Variation(flip=True), all_of_them), mix)
 
 
 def _cross_entropy(found: Tensor, batch: Batch) -> Tensor:
