@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from threading import active_count
 from typing import Any
 
 import pytest
@@ -149,8 +150,10 @@ def test_a_run_that_was_killed_goes_on_behind_the_finished_blocks(tmp_path: Path
         return inner(student, teacher, passage, *args, **kwargs)
 
     monkeypatch.setattr(level, "train_block", until)
-    with pytest.raises(Killed):
+    threads = active_count()
+    with pytest.raises(Killed) as held:
         RECOVERIES["reconstruction"].run(replace(broken, work=Work(tmp_path)))
+    assert held.tb and active_count() == threads  # though its frames are still there, none of its runs is
     assert trained == ["0 to 1", "2"]
     again, end, work = lesson("residual", PARTS), 9, Work(tmp_path)
     assert RECOVERIES["reconstruction"].run(replace(again, work=work)) == notes

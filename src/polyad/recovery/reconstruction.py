@@ -108,32 +108,40 @@ def _stretches(lesson: Lesson) -> tuple[list[Stretch], str]:
 
 def _train(lesson: Lesson, found: list[Stretch], kept: "_Kept", path: "_Path") -> None:
     """All blocks in the order in which they run."""
-    variation = variation_of(lesson.teacher, lesson.judges, lesson.training)
     blocks = [block for stretch in found for block in stretch.blocks]
     clock = _Clock(lesson.training, blocks)
-    with Ticks(lesson.progress, NAME) as ticks:
-        for stretch in found:
-            with closing(_passages(lesson, stretch, variation)) as stops:
-                for learned, unseen in stops:
-                    block, number = learned.block, len(path.steps)
-                    make = partial(
-                        train_block,
-                        lesson.student,
-                        lesson.teacher,
-                        learned,
-                        unseen,
-                        clock.training(block, sum(batch.size for batch in learned.batches)),
-                        work=lesson.work,
-                        progress=_Share(ticks, number, len(blocks)),
-                        ranks=lesson.ranks,
-                    )
-                    before = copied(block.of(lesson.student))
-                    path.add(block, before, kept.block(block, make))
-                    ticks.show((number + 1) / len(blocks), path.figures[-1])
+    with Ticks(lesson.progress, NAME) as ticks, closing(_passages(lesson, found)) as stops:
+        for number, (learned, unseen) in enumerate(stops):
+            block = learned.block
+            make = partial(
+                train_block,
+                lesson.student,
+                lesson.teacher,
+                learned,
+                unseen,
+                clock.training(block, sum(batch.size for batch in learned.batches)),
+                work=lesson.work,
+                progress=_Share(ticks, number, len(blocks)),
+                ranks=lesson.ranks,
+            )
+            before = copied(block.of(lesson.student))
+            path.add(block, before, kept.block(block, make))
+            ticks.show((number + 1) / len(blocks), path.figures[-1])
 
 
-def _passages(lesson: Lesson, stretch: Stretch, variation: Variation) -> Generator[tuple[Passage, Passage], None, None]:
-    """What is learned from at each block of a stretch, and what judges there."""
+Stops = Generator[tuple[Passage, Passage], None, None]
+"""At each block what is learned from, and what judges there."""
+
+
+def _passages(lesson: Lesson, found: list[Stretch]) -> Stops:
+    """All blocks, stretch by stretch."""
+    variation = variation_of(lesson.teacher, lesson.judges, lesson.training)
+    for stretch in found:
+        yield from _along(lesson, stretch, variation)
+
+
+def _along(lesson: Lesson, stretch: Stretch, variation: Variation) -> Stops:
+    """The blocks of one stretch; its samples are given up at its end, before those of the next are made."""
     learned = _varied(lesson, stretch.room, variation)
     unseen = _cut(merged(lesson.judges, max(1, stretch.room // 4)), LANES // 4)
     with closing(passages(lesson.teacher, lesson.student, stretch.blocks, [*learned, *unseen])) as stops:
