@@ -3,7 +3,7 @@
     python benchmarks/recovery_plot.py
 
 A panel for each case of recovery_cases.py with results; a dot is the mean over seeds, a ring one of a graphics card,
-where seconds are others. The colours are of middle lightness, to be read on white and on black.
+where seconds are others. A line joins dots of the same seeds: those of others are no further point of it. The colours are of middle lightness, to be read on white and on black.
 """
 
 from collections import defaultdict
@@ -27,20 +27,21 @@ WIDTH, HEIGHT, LEFT, TOP, GAP, COLUMNS = 250, 180, 56, 54, 56, 3
 SHORTEST = 5.0
 """Seconds at the left edge, where what takes less stands as well."""
 
-Points = Mapping[tuple[str, str], Sequence[tuple[float, float]]]
-"""Level and device -> seconds, loss."""
+Points = Mapping[tuple[str, str, tuple[int, ...]], Sequence[tuple[float, float]]]
+"""Level, device and seeds -> seconds, loss."""
 
 
 def points_of(rows: Sequence[dict]) -> Points:
     """Means over seeds of the first test of each row."""
-    found: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
+    found: dict[tuple[Any, ...], list[tuple[int, float, float]]] = defaultdict(list)
     for row in rows:
         first = next(iter(row["tests"].values()))
         kind = (row["level"], row.get("device", "cpu"), row["minutes"], row.get("epochs"))
-        found[kind].append((row["seconds"], first["lost"]))
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+        found[kind].append((row["seed"], row["seconds"], first["lost"]))
+    lines: dict[tuple[str, str, tuple[int, ...]], list[tuple[float, float]]] = defaultdict(list)
     for (level, device, *_), own in found.items():
-        lines[level, device].append((mean(x for x, _ in own), mean(y for _, y in own)))
+        seeds, seconds, losses = zip(*sorted(own))
+        lines[level, device, seeds].append((mean(seconds), mean(losses)))
     return lines
 
 
@@ -66,7 +67,7 @@ def panel(points: Points, title: str, unit: str) -> list[str]:
             said = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min"
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 16}" text-anchor="middle">{said}</text>')
     parts.append(f'<text transform="translate(-42,{HEIGHT / 2}) rotate(-90)" text-anchor="middle">{unit}</text>')
-    for (level, device), own in points.items():
+    for (level, device, _), own in points.items():
         places, colour = [at(*point) for point in sorted(own)], COLOURS[level]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
