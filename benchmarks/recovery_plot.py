@@ -3,7 +3,8 @@
     python benchmarks/recovery_plot.py
 
 A panel for each case of recovery_cases.py with results; a dot is the mean over seeds, a ring one of a graphics card,
-where seconds are others. A line joins dots of the same seeds: those of others are no further point of it. The colours are of middle lightness, to be read on white and on black.
+where seconds are others. A line joins dots of the same seeds: those of others are no further point of it. The colours
+are of middle lightness, to be read on white and on black.
 """
 
 from collections import defaultdict
