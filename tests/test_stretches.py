@@ -1,5 +1,7 @@
 """Blocks with small activations learn from more samples than those with large ones."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from polyad.training.alone import alone
 from polyad.training.blocks import Block, find_blocks
 from polyad.training.loop import Trained
 from polyad.training.stretches import stretches
+from polyad.work import Work
 
 
 def rooms(elements: list[int], limit: int = 1000, most: int = 50) -> list[tuple[str, int]]:
@@ -55,7 +58,7 @@ class Backwards(nn.Module):
 def lesson() -> Lesson:
     torch.manual_seed(0)
     teacher, inputs = Backwards().eval(), torch.randn(60, 1, 8, 8)
-    found = compress(teacher, [inputs], budget=Budget(params=0.7), forms=("svd",), damage="relative", recover="none")
+    found = compress(teacher, [inputs], budget=Budget(params=0.4), forms=("svd",), damage="relative", recover="none")
     samples, judges = as_batches([inputs[:40]]), as_batches([inputs[40:]])
     return Lesson(found.model, teacher, found.plan, samples, judges, silent, Training(epochs=1, batch=20))
 
@@ -77,6 +80,38 @@ def test_deep_blocks_learn_from_all_samples_where_there_is_room_for_few_at_the_f
     monkeypatch.setattr(level, "SAMPLES", 1)
     RECOVERIES["reconstruction"].run(lesson())
     assert seen == [("first", 10, 2), ("deep", 10, 2), ("last", 40, 10)]
+
+
+def test_what_was_killed_in_a_later_stretch_goes_on_to_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import polyad.recovery.reconstruction as level
+
+    class Killed(BaseException):
+        pass
+
+    inner, done = level.train_block, []
+
+    def until(student: nn.Module, teacher: nn.Module, learned: Any, *rest: Any, **more: Any) -> Trained:
+        if dies and learned.block.name == "last":
+            raise Killed
+        done.append(learned.block.name)
+        return inner(student, teacher, learned, *rest, **more)
+
+    monkeypatch.setattr(level, "train_block", until)
+    monkeypatch.setattr(level, "ELEMENTS", 10 * (64 + 96))
+    whole, broken, again = lesson(), lesson(), lesson()
+    dies = False
+    notes = RECOVERIES["reconstruction"].run(whole)
+    dies = True
+    with pytest.raises(Killed):
+        RECOVERIES["reconstruction"].run(replace(broken, work=Work(tmp_path)))
+    dies, done[:] = False, []
+    assert RECOVERIES["reconstruction"].run(replace(again, work=Work(tmp_path))) == notes
+    assert done == ["last"]  # the others, of the stretch before, were taken from the folder
+    weights, others, before = (work.student.state_dict() for work in (whole, again, lesson()))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert any(not torch.equal(weights[name], before[name]) for name in weights if not name.startswith("last"))
 
 
 def test_blocks_are_found_in_the_order_in_which_they_run() -> None:
